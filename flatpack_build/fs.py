@@ -1,0 +1,160 @@
+"""Files that appear whole or not at all, links instead of copies, sorted tree walks. Knows nothing of stores or builds."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_FICLONE = 0x40049409  # linux/fs.h: share the data blocks of another file, copied on write
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
+    """Write ``path`` whole or not at all: to a temporary name beside it, then renamed.
+
+    ``durable`` also waits for the disk; without it a power cut may lose the file, never halve it into place
+    where the file system orders a rename after its data (ext4, xfs, btrfs, apfs do).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    if durable:
+        fsync_folder(path.parent)
+
+
+def _reflink(source: Path, destination: Path) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    with open(source, "rb") as src, open(destination, "xb") as dst:
+        try:
+            fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())
+        except OSError:
+            cloned = False
+        else:
+            cloned = True
+    if not cloned:
+        os.unlink(destination)
+    return cloned
+
+
+def copy_file(source: Path, destination: Path, *, mode: int) -> None:
+    """An independent file with the same bytes: sharing blocks where the file system can, else copied.
+
+    Raises ``OSError``; ``destination`` must not exist.
+    """
+    if not _reflink(source, destination):
+        shutil.copyfile(source, destination)
+    os.chmod(destination, mode)
+
+
+def link_or_copy(source: Path, destination: Path, *, mode: int = 0o444) -> str:
+    """Make ``destination`` hold the bytes of ``source`` as cheaply as can be; say how: reflink, hardlink or copy.
+
+    A hard link shares its permissions with ``source``, so it is taken only where these already are ``mode``.
+    Raises ``OSError``; ``destination`` must not exist.
+    """
+    if _reflink(source, destination):
+        os.chmod(destination, mode)
+        return "reflink"
+    if stat.S_IMODE(source.stat().st_mode) == mode:
+        try:
+            os.link(source, destination)
+        except OSError as error:
+            # Another file system, no hard links at all, or too many of them: a copy is as good, only slower.
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
+                raise
+        else:
+            return "hardlink"
+    shutil.copyfile(source, destination)
+    os.chmod(destination, mode)
+    return "copy"
+
+
+def replace_with_link(source: Path, destination: Path, *, mode: int = 0o444) -> str:
+    """``link_or_copy`` over whatever stands at ``destination``, without a moment in which it is missing or half there."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(destination.parent, prefix=f".{destination.name}.") as folder:
+        how = link_or_copy(source, folder / "new", mode=mode)
+        if destination.exists() and destination.samefile(folder / "new"):
+            return how  # rename() between two names of one inode does nothing and leaves both
+        os.replace(folder / "new", destination)
+    return how
+
+
+def walk_files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every file below ``root`` in sorted order: its path relative to ``root`` with ``/``, and its entry.
+
+    Symbolic links are yielded, never followed. An empty folder is yielded with a ``/`` at its end.
+    """
+
+    def visit(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                inside = False
+                for item in visit(entry.path, name + "/"):
+                    inside = True
+                    yield item
+                if not inside:
+                    yield name + "/", entry
+            else:
+                yield name, entry
+
+    yield from visit(os.fspath(root), "")
+
+
+def remove_tree(root: Path) -> None:
+    """Delete a folder even where its files and folders are read-only. A missing folder is no error."""
+
+    def unlock(_function: object, path: str, _error: object) -> None:
+        parent = os.path.dirname(path)
+        with contextlib.suppress(OSError):
+            os.chmod(parent, 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path, onerror=unlock)
+            else:
+                os.unlink(path)
+
+    shutil.rmtree(root, onerror=unlock)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path, *, prefix: str) -> Iterator[Path]:
+    """A folder below ``parent`` that is gone afterwards, whatever happened (except a kill; see ``LocalStore.sweep``)."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
