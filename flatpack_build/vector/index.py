@@ -70,8 +70,8 @@ def on_grid(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Then all distances are the same on every machine, and so is the graph that hangs on them. A product of two such
     numbers is a multiple of 2**-22, and any partial sum of them over vectors of length 1 is hardly more than 1: it has
-    at most 23 bits, and float32 holds 24. Exact sums do not depend on how many lanes the processor adds at once, nor on fused
-    multiply-add. The price is an error of about 0.0002 in a score. All these numbers are float16 values too.
+    at most 23 bits, and float32 holds 24. Exact sums depend neither on how many lanes the processor adds at once nor on
+    fused multiply-add. The price is an error of about 0.0002 in a score. All these numbers are float16 values too.
     """
     return np.asarray(np.rint(vectors * np.float32(_GRID)) / np.float32(_GRID), dtype=np.float32)
 
