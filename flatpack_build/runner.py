@@ -41,6 +41,11 @@ class Runner:
         self._executor = executor
         self._scratch = scratch
 
+    @property
+    def scratch_folder(self) -> Path:
+        """A temporary folder on the store's file system."""
+        return self._scratch.folder
+
     def complete(self, result: ActionResult) -> bool:
         """Whether every blob of a result is still in the store."""
         return self.store.contains(result.tree) and not missing(self.store, load_tree(self.store, result.tree))
