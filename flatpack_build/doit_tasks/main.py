@@ -14,4 +14,4 @@ from flatpack_build.doit_tasks.loader import WarehouseLoader
 def run_doit(project: Path, arguments: Sequence[str]) -> int:
     """What ``doit <arguments>`` does in the folder ``project``. The exit status is doit's."""
     os.chdir(project)
-    return int(DoitMain(WarehouseLoader(), config_filenames=()).run(list(arguments)))
+    return int(DoitMain(WarehouseLoader()).run(list(arguments)))
