@@ -1,4 +1,4 @@
-"""Where the files that travel with the program are: profiles, schemas, the template. Knows nothing of what is in them."""
+"""Where the files that travel with the program are: profiles, schemas, the template. Reads none of them."""
 
 from __future__ import annotations
 

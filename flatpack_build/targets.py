@@ -23,7 +23,7 @@ __all__ = ["HOST", "Profile", "host_profile", "load_profile", "load_profiles", "
 
 _NAME = re.compile(r"[\w-]+")
 
-_GGUF_QUANTS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+_GGUF_QUANTS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "Q3_K_M", "Q2_K")
 _GGUF_QUANTS_PLAIN_NEON = ("Q8_0", "Q6_K", "Q5_K_M", "IQ4_NL", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 """Without dotprod llama.cpp has a fast path for only one of the four-bit kinds."""
 

@@ -1,1 +1,1 @@
-"""``flatpack.toml``: its model, how it is read, and what its errors say. Importing this package imports nothing heavy."""
+"""``flatpack.toml``: its model, how it is read, and what its errors say. Importing it imports nothing heavy."""

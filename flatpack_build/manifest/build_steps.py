@@ -19,7 +19,7 @@ class Step(Protocol):
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether ``path`` fits ``pattern``: ``*`` and ``?`` stay inside one folder, ``**`` stands for any number of them."""
+    """Whether ``path`` fits ``pattern``: ``*`` and ``?`` stay inside one folder, ``**`` spans any number."""
     return _matches(tuple(path.split("/")), tuple(pattern.split("/")))
 
 

@@ -89,7 +89,9 @@ def _syntax_error(message: str, text: str, file: str) -> ManifestError:
         line, column = written.count("\n") + 1, len(written) - written.rfind("\n")
     reason = message[: match.start()] if match else message
     hint = _syntax_hint(reason, lines[line - 1] if line <= len(lines) else "")
-    return ManifestError(f"not valid TOML: {reason[:1].lower()}{reason[1:]}", place=Place(file, line, column), hint=hint)
+    return ManifestError(
+        f"not valid TOML: {reason[:1].lower()}{reason[1:]}", place=Place(file, line, column), hint=hint
+    )
 
 
 def _syntax_hint(reason: str, line: str) -> str:
@@ -99,6 +101,8 @@ def _syntax_hint(reason: str, line: str) -> str:
         if value.lower() in ("true", "false"):
             return f"true and false are written in small letters: {key} = {value.lower()}"
         return f'a text stands in quotes: {key} = "{value}"'
+    if "Illegal character" in reason and "\\n" in reason:
+        return "a quote is missing at the end of the line"
     if "Cannot overwrite" in reason or "twice" in reason:
         return "each key and each [table] stands only once in a file; [[double brackets]] make a list of tables"
     if "Expected '='" in reason:

@@ -52,7 +52,9 @@ def problems(
     manifest of a target that is the target's table.
     """
     details = error.errors(include_url=False)
-    found = [_Explainer(kind, document, below, detail).problem() for detail in details if not _misspelt(detail, details)]
+    found = [
+        _Explainer(kind, document, below, detail).problem() for detail in details if not _misspelt(detail, details)
+    ]
     return sorted(found, key=lambda item: (item.place.line, item.place.column))
 
 

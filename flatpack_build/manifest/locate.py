@@ -7,6 +7,7 @@ that ``tomllib`` has accepted; of any other text it knows the part before the tr
 from __future__ import annotations
 
 import bisect
+import contextlib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""Keys from the top of the file; an ``int`` is an index into a list or a list of tables: ``("file", 0, "from_source")``."""
+"""Keys from the top of the file; an ``int`` is an index into a list: ``("file", 0, "from_source")``."""
 
 
 class Position(NamedTuple):
@@ -26,7 +27,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Positions:
-    """Answers for every path, the ones that do not exist included: those stand where their nearest known parent does."""
+    """Answers for every path. One that does not exist stands where its nearest known parent does."""
 
     keys: Mapping[KeyPath, Position]
     values: Mapping[KeyPath, Position]
@@ -54,10 +55,8 @@ class Positions:
 def locate(text: str) -> Positions:
     """Scan ``text``. Never raises; takes time in proportion to its length."""
     scanner = _Scanner(text)
-    try:
+    with contextlib.suppress(_SyntaxError, RecursionError):  # what was found so far still helps
         scanner.document()
-    except (_Trouble, RecursionError):
-        pass  # what was found so far still helps
     starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def position(offset: int) -> Position:
@@ -70,7 +69,7 @@ def locate(text: str) -> Positions:
     )
 
 
-class _Trouble(Exception):
+class _SyntaxError(Exception):
     """The text is not TOML from here on."""
 
 
@@ -158,7 +157,7 @@ class _Scanner:
                 self.separator("}")
         elif not (self.take(_LONG_BASIC) or self.take(_LONG_LITERAL) or self.take(_BASIC) or self.take(_LITERAL)):
             if self.text.startswith(('"', "'"), start):
-                raise _Trouble
+                raise _SyntaxError
             self.must_take(_SCALAR)
 
     def at_end_of(self, bracket: str) -> bool:
@@ -198,13 +197,13 @@ class _Scanner:
     def must_take(self, pattern: re.Pattern[str]) -> str:
         taken = self.take(pattern)
         if not taken:
-            raise _Trouble
+            raise _SyntaxError
         return taken
 
     def expect(self, what: str) -> None:
         self.take(_SPACE)
         if not self.text.startswith(what, self.at):
-            raise _Trouble
+            raise _SyntaxError
         self.at += len(what)
 
 
@@ -214,5 +213,5 @@ def _unquote(quoted: str) -> str:
     try:
         value = tomllib.loads(f"key = {quoted}")["key"]
     except tomllib.TOMLDecodeError as error:
-        raise _Trouble from error
+        raise _SyntaxError from error
     return str(value)

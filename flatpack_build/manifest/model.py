@@ -135,9 +135,7 @@ class Manifest(_ForEveryTarget):
         description="The kinds of hardware to build for; without any: the machine one is on.",
         examples=[["laptop", "pi5", "jetson-orin-nano"]],
     )
-    environment: Environment = Field(
-        description="Who the flatpack is.", examples=[{"model_name": "smollm2-chat"}]
-    )
+    environment: Environment = Field(description="Who the flatpack is.", examples=[{"model_name": "smollm2-chat"}])
     target: Mapping[Name, TargetOverride] = Field(  # type: ignore[valid-type]  # made at run time from the fields
         default_factory=dict,
         description="Anything above, for one target.",

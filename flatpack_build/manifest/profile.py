@@ -28,9 +28,7 @@ class Profile(Table):
 
     name: Name = Field(description="The target's name: that of this file.", examples=["pi5"])
     description: Text = Field("", description="What it is, in a sentence.", examples=["Raspberry Pi 5, 8 GB"])
-    architecture: Architecture = Field(
-        description="x86_64, aarch64 (Linux) or arm64 (Apple).", examples=["aarch64"]
-    )
+    architecture: Architecture = Field(description="x86_64, aarch64 (Linux) or arm64 (Apple).", examples=["aarch64"])
     cpu_features: tuple[FilledText, ...] = Field(
         (),
         description="What of the CPU decides how fast a quantisation runs: neon, fp16, dotprod, i8mm, sve; "
@@ -49,9 +47,7 @@ class Profile(Table):
         None, gt=0, description="Memory bandwidth in gigabytes a second.", examples=[17.0]
     )
     accelerator: Literal["none", "cuda", "metal"] = Field("none", description="The GPU's kind.", examples=["cuda"])
-    compute_capability: _TwoNumbers | None = Field(
-        None, description="The CUDA compute capability.", examples=["8.7"]
-    )
+    compute_capability: _TwoNumbers | None = Field(None, description="The CUDA compute capability.", examples=["8.7"])
     device: Literal["cpu", "cuda", "mps"] = Field("cpu", description="What models run on.", examples=["cpu"])
     os: Literal["linux", "macos"] = Field(description="The operating system.", examples=["linux"])
     glibc: _TwoNumbers | None = Field(None, description="The system's glibc.", examples=["2.36"])
@@ -69,7 +65,7 @@ class Profile(Table):
     )
     gguf_quants: tuple[GgufQuant, ...] = Field(
         min_length=1,
-        description="Quantisations for GGUF, best first: quant = \"auto\" takes the first that fits into memory.",
+        description='Quantisations for GGUF, best first: quant = "auto" takes the first that fits into memory.',
         examples=[["Q8_0", "Q6_K", "Q4_K_M", "Q4_0"]],
     )
     onnx_quants: tuple[OnnxQuant, ...] = Field(
@@ -131,8 +127,8 @@ def _uv_platform(os: str, architecture: str, glibc: str) -> str:
 def _pip_tags(os: str, architecture: str, glibc: str) -> tuple[str, ...]:
     """pip takes a ``manylinux_2_35`` tag to mean just that one, so every older one is listed; macOS tags it expands."""
     if os == "macos":
-        # macOS 14 is the oldest that Apple still repairs.
-        return (f"macosx_14_0_{architecture}",) if architecture in ("arm64", "x86_64") else ()
+        # The version that uv resolves for when nothing else is said: the two must agree.
+        return (f"macosx_13_0_{architecture}",) if architecture in ("arm64", "x86_64") else ()
     if architecture not in _OLDEST_GLIBC:
         return ()
     tags = []

@@ -65,7 +65,7 @@ _SCHEMES = ("file", "http", "https", "hf", "pypi", "oci", "git+file", "git+http"
 
 def _source(text: str) -> str:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", _filled(text))
-    if scheme and scheme[1] not in _SCHEMES:
+    if scheme and scheme[1].lower() not in _SCHEMES:
         found = closest(scheme[1], _SCHEMES)
         raise ValueError(
             f"expected a path, or a source that begins with {', '.join(f'{name}:' for name in _SCHEMES)}"
@@ -101,7 +101,9 @@ FilledText: TypeAlias = Annotated[
 InnerPath: TypeAlias = Annotated[
     str, Strict(), AfterValidator(_inner_path), WithJsonSchema({"type": "string", "minLength": 1})
 ]
-Source: TypeAlias = Annotated[str, Strict(), AfterValidator(_source), WithJsonSchema({"type": "string", "minLength": 1})]
+Source: TypeAlias = Annotated[
+    str, Strict(), AfterValidator(_source), WithJsonSchema({"type": "string", "minLength": 1})
+]
 Patterns: TypeAlias = Annotated[
     tuple[InnerPath, ...],
     BeforeValidator(_one_or_many),

@@ -71,7 +71,7 @@ class Packages(Table):
     )
     python: Mapping[FilledText, Text] = Field(
         default_factory=dict,
-        description="Python packages: an exact version, a specifier such as \">=1.26,<3\", or \"*\".",
+        description='Python packages: an exact version, a specifier such as ">=1.26,<3", or "*".',
         examples=[{"numpy": "1.26.4"}],
     )
 
@@ -85,9 +85,7 @@ class Git(Table):
         examples=["/home/content/tools"],
     )
     branch: Text | None = Field(None, description="Branch, tag or commit; without it the default.", examples=["main"])
-    setup_commands: tuple[Text, ...] = Field(
-        (), description="Commands to run inside the clone.", examples=[["make"]]
-    )
+    setup_commands: tuple[Text, ...] = Field((), description="Commands to run inside the clone.", examples=[["make"]])
     requirements_file: Text | None = Field(
         None, description="A requirements file inside the clone.", examples=["requirements.txt"]
     )
