@@ -31,8 +31,11 @@ _BOX = "box.fpk"
 class Signer(Protocol):
     """Makes boxes out of payloads. Its key never leaves it."""
 
-    key_id: str
-    hash_name: str
+    @property
+    def key_id(self) -> str: ...
+
+    @property
+    def hash_name(self) -> str: ...
 
     def sign(self, payload: Path, box: Path) -> None:
         """Write ``box``: the payload and its signature. Raises ``FlatpackError``."""
@@ -265,7 +268,9 @@ class Builder:
         try:
             replace_with_link(store.path(known.tree), path)
         except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions") from error
+            raise StoreError(
+                f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
+            ) from error
 
     def finished_boxes(self) -> list[FinishedBox]:
         """The boxes of this build that stand in place, in the order of the graphs."""

@@ -61,7 +61,8 @@ def sources_of(manifest: Manifest) -> tuple[str, ...]:
         if manifest.model.signature:
             found.append(manifest.model.signature)
     found += [git_source(item.from_source, item.branch) for item in manifest.git]
-    found += [item.from_source for item in (*manifest.file, *manifest.dataset) if is_remote(item.from_source)]
+    found += [item.from_source for item in manifest.file if is_remote(item.from_source)]
+    found += [item.from_source for item in manifest.dataset if is_remote(item.from_source)]
     if manifest.docs and manifest.docs.files:
         found.append(EMBEDDER_SOURCE)
     return tuple(dict.fromkeys(found))

@@ -8,10 +8,12 @@ from pathlib import PurePosixPath
 
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree, task_name
 from flatpack_build.digest import canonical_json
-from flatpack_build.errors import PlanError, Place
+from flatpack_build.errors import Place, PlanError
 from flatpack_build.graph import BoxPlan, Graph, in_order
+from flatpack_build.manifest.build_steps import takes
 from flatpack_build.manifest.lock import Lock, LockedSource
-from flatpack_build.manifest.model import Manifest, Model
+from flatpack_build.manifest.model import Manifest
+from flatpack_build.manifest.tables import Dataset, File, Model
 from flatpack_build.needs import EMBEDDER_SOURCE, git_source, is_remote, wheels_need
 from flatpack_build.params import (
     AssembleParams,
@@ -86,9 +88,9 @@ class _TargetPlan:
         self.profile = profile
         self.actions = actions
         self.own = tuple(path for path in question.files if not any(matches(path, item) for item in _NOT_PACKED))
-        override = question.manifest.target.get(target)
-        self.overrides_model = override is not None and override.model is not None and override.model.source is not None
-        self.overrides_docs = override is not None and override.docs is not None
+        base = question.manifest
+        self.own_model = base.model is None or manifest.model is None or base.model.source != manifest.model.source
+        self.own_docs = base.docs != manifest.docs
 
     def _add(self, params: Params, inputs: Mapping[str, Input], *, part: str = "", per_target: bool = True) -> str:
         name = task_name(params.step, self.manifest.name, part=part, target=self.target if per_target else "")
@@ -151,11 +153,11 @@ class _TargetPlan:
         return Output(compressed, "model.gguf"), f"{_MODEL_FOLDER}/{self.manifest.name}-{quant}.gguf", quant
 
     def _verify(self, model: Model, kind: str, file_name: str, digest: str) -> Output:
-        fetched = self._fetch(model.source, per_target=self.overrides_model)
+        fetched = self._fetch(model.source, per_target=self.own_model)
         inputs: dict[str, Input] = {"file": Output(fetched, file_name)}
         keys: tuple[str, ...] = ()
         if model.signature:
-            signature = self._fetch(model.signature, part="signature", per_target=self.overrides_model)
+            signature = self._fetch(model.signature, part="signature", per_target=self.own_model)
             member = next(iter(self._locked(model.signature).files))
             inputs["signature"] = Output(signature, member)
             keys = tuple(self.question.read_text(path) for path in model.public_keys) or self.question.trusted_keys
@@ -167,18 +169,24 @@ class _TargetPlan:
                     hint='name one: public_keys = ["keys/vendor.pub.pem"], or trusted_keys in pyproject.toml',
                 )
         params = VerifyParams(file_name, digest, kind, keys, model.signature_hash)
-        return Output(self._add(params, inputs, per_target=self.overrides_model), file_name)
+        return Output(self._add(params, inputs, per_target=self.own_model), file_name)
 
     def _quant(self, model: Model, kind: str, locked: LockedSource) -> str:
         if kind == "onnx":
             if model.quant not in ("auto", "keep"):
                 raise self._fail(
-                    f"an ONNX model cannot be quantised to {model.quant} yet", "model", "quant", hint='use quant = "keep"'
+                    f"an ONNX model cannot be quantised to {model.quant} yet",
+                    "model",
+                    "quant",
+                    hint='use quant = "keep"',
                 )
             return "keep"
         if model.quant in ("int8", "int4"):
             raise self._fail(
-                f"{model.quant} is for ONNX models", "model", "quant", hint="for a GGUF use Q8_0, Q4_K_M or another of its types"
+                f"{model.quant} is for ONNX models",
+                "model",
+                "quant",
+                hint="for a GGUF use Q8_0, Q4_K_M or another of its types",
             )
         context = model.context or DEFAULT_CONTEXT
         chosen: str | None = model.quant
@@ -217,9 +225,7 @@ class _TargetPlan:
         assert docs is not None
         embedder = self._fetch(EMBEDDER_SOURCE, part="embedder")
         params = IndexParams(embedder=docs.embedder, chunk_sentences=docs.chunk_sentences)
-        index = self._add(
-            params, {"docs": documents, "embedder": Output(embedder)}, per_target=self.overrides_docs
-        )
+        index = self._add(params, {"docs": documents, "embedder": Output(embedder)}, per_target=self.own_docs)
         return index, embedder
 
     def _device(self) -> str:
@@ -238,6 +244,7 @@ class _TargetPlan:
     def _build_steps(self) -> Mapping[str, str]:
         """Declared build steps: their names -> their actions' names."""
         steps = self.manifest.build
+        needs = self.manifest.build_dependencies()
         names = {}
         for name, step in steps.items():
             environment = dict(step.environment)
@@ -247,18 +254,12 @@ class _TargetPlan:
                     "FLATPACK_ARCHITECTURE": self.profile.architecture,
                     "FLATPACK_DEVICE": self.profile.device,
                 }
-            inputs: dict[str, Input] = {}
+            inputs: dict[str, Input] = {f"from {maker}": Output(self._step_name(maker)) for maker in needs[name]}
             own: set[str] = set()
             for index, pattern in enumerate(step.inputs):
-                makers = [
-                    other
-                    for other, maker in steps.items()
-                    if other != name and any(matches(pattern, item) or matches(item, pattern) for item in maker.outputs)
-                ]
-                for maker in makers:
-                    inputs[f"from {maker}"] = Output(self._step_name(maker))
                 found = select(self.own, (pattern,))
-                if not found and not makers:
+                made = any(takes(pattern, output) for maker in needs[name] for output in steps[maker].outputs)
+                if not found and not made:
                     raise self._fail(
                         f"{pattern!r} is neither a file of the flatpack nor an output of another build step",
                         "build",
@@ -281,7 +282,9 @@ class _TargetPlan:
         placed = below_folder(path)
         if placed is None:
             raise self._fail(
-                f"{path!r} is outside the flatpack's folder", *key, hint="use a relative path, or one below /home/content/"
+                f"{path!r} is outside the flatpack's folder",
+                *key,
+                hint="use a relative path, or one below /home/content/",
             )
         return placed
 
@@ -293,7 +296,11 @@ class _TargetPlan:
             source = git_source(item.from_source, item.branch)
             inputs[f"git {index}"] = Output(self._fetch(source, part=f"git-{index}"))
             places[f"git {index}"] = self._place(item.to_destination, "git", index, "to_destination")
-        for table, items in (("file", manifest.file), ("dataset", manifest.dataset)):
+        added: tuple[tuple[str, tuple[File | Dataset, ...]], ...] = (
+            ("file", manifest.file),
+            ("dataset", manifest.dataset),
+        )
+        for table, items in added:
             for index, entry in enumerate(items):
                 name = f"{table} {index}"
                 places[name] = self._place(entry.to_destination, table, index, "to_destination")

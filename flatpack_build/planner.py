@@ -52,13 +52,16 @@ def list_files(folder: Path) -> tuple[str, ...]:
                         )
                 if entry.is_dir():
                     if depth > 64:
-                        raise SourceError(f"{entry.path} is nested too deeply", hint="does a link lead back to its parent?")
+                        raise SourceError(
+                            f"{entry.path} is nested too deeply", hint="does a link lead back to its parent?"
+                        )
                     visit(entry.path, name + "/", depth + 1)
                 elif entry.is_file():
                     found.append(name)
                 else:
                     raise SourceError(
-                        f"{entry.path} is neither a file nor a folder, or a broken link", hint="remove it from the flatpack"
+                        f"{entry.path} is neither a file nor a folder, or a broken link",
+                        hint="remove it from the flatpack",
                     )
 
     visit(os.fspath(folder), "", 0)
@@ -172,8 +175,8 @@ class Planner:
         )
         graph = plan(question)
         value: Json = {
-            "read": {path: True for path in sorted(read)},
-            "made from": self._made_from(name, files, {path: True for path in sorted(read)}),
+            "read": dict.fromkeys(sorted(read), True),
+            "made from": self._made_from(name, files, dict.fromkeys(sorted(read), True)),
             "graph": graph.to_json(),
         }
         atomic_write(kept, canonical_json(value))

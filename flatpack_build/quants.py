@@ -1,10 +1,10 @@
-"""Which quantisation a board gets when the manifest says ``auto``. Pure arithmetic over header facts and profile facts."""
+"""Which quantisation a board gets when the manifest says ``auto``. Pure arithmetic over header and profile facts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flatpack_build.gguf import cache_bytes, estimate_bytes
+from flatpack_build.gguf_size import cache_bytes, estimate_bytes
 
 FLOATS = ("F32", "F16", "BF16")
 DEFAULT_CONTEXT = 2048
@@ -17,9 +17,7 @@ def needed_memory(facts: Mapping[str, int | str | float], quant: str, context: i
     return estimate_bytes(facts, quant) + cache_bytes(facts, context) + vocabulary * _UBATCH * 4
 
 
-def choose(
-    facts: Mapping[str, int | str | float], preferred: Sequence[str], memory: int, context: int
-) -> str | None:
+def choose(facts: Mapping[str, int | str | float], preferred: Sequence[str], memory: int, context: int) -> str | None:
     """The first of ``preferred`` (best quality first) that fits ``memory`` bytes (0: no limit); ``None`` if none does.
 
     A source that is quantised already and fits is kept as it is (``keep``): quantising it again can only lose.

@@ -39,7 +39,9 @@ class KeySigner:
         except FileNotFoundError:
             return self._key().key_id
         except (OSError, UnicodeDecodeError) as error:
-            raise KeyFileError(f"the public key cannot be read: {error}", place=Place(os.fspath(self._public))) from error
+            raise KeyFileError(
+                f"the public key cannot be read: {error}", place=Place(os.fspath(self._public))
+            ) from error
 
     @cached_property
     def development(self) -> bool:

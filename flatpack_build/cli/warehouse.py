@@ -41,7 +41,9 @@ def list_flatpacks(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        _table(("name", "version", "targets", "description"), [[_cell(value) for value in row.values()] for row in found])
+        _table(
+            ("name", "version", "targets", "description"), [[_cell(value) for value in row.values()] for row in found]
+        )
     return 1 if broken else 0
 
 

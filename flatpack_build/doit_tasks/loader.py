@@ -12,9 +12,8 @@ from typing import Any
 
 from doit import loader as doit_loader
 from doit.action import BaseAction
-from doit.cmd_base import TaskLoader2
+from doit.cmd_base import TaskLoader2, opt_dodo
 from doit.cmd_forget import Forget
-from doit.cmd_base import opt_dodo
 from doit.exceptions import InvalidCommand, InvalidDodoFile, TaskFailed
 from doit.task import Task
 
@@ -124,7 +123,12 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         state.forgetting = isinstance(cmd, Forget)
         self.session.state = state
         own = doit_loader.load_tasks(
-            self._own, self.cmd_names, allow_delayed=executes, args=pos_args, config=self.config, task_opts=self.task_opts
+            self._own,
+            self.cmd_names,
+            allow_delayed=executes,
+            args=pos_args,
+            config=self.config,
+            task_opts=self.task_opts,
         )
         try:
             return [*self._tasks(pos_args, executes, state), *own]

@@ -82,7 +82,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self.session.close()
 
     def _table(self, boxes: list[FinishedBox]) -> None:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 self.session.shown(box.path),
                 box.plan.target,

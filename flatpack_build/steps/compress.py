@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from flatpack_build.digest import canonical_json
+from flatpack_build.digest import Json, canonical_json
 from flatpack_build.events import note
 from flatpack_build.gguf import GgufHeader, read_header
 from flatpack_build.llama import quantise
@@ -27,12 +27,12 @@ def write_quantised(source: Path, out: Path, quant: str) -> None:
         note(f"requantised from {before.quantisation} to {quant}: the losses of both add up")
     quantise(source, out / "model.gguf", quant)
     after = read_header(out / "model.gguf")
-    types = Counter(tensor.type for tensor in after.tensors)
+    types = Counter(tensor.type.name for tensor in after.tensors)
     fallbacks = _fallbacks(after, quant)
     if fallbacks:
         listed = ", ".join(f"{count} {name}" for name, count in sorted(fallbacks.items()))
         note(f"tensors that could not be {quant} because of their shape: {listed} (of {len(after.tensors)})")
-    facts = {
+    facts: dict[str, Json] = {
         "quantisation": quant,
         "from": before.quantisation,
         "requantised": before.quantisation not in FLOATS,
@@ -48,5 +48,7 @@ def _fallbacks(header: GgufHeader, quant: str) -> Counter[str]:
     if not quant.endswith(("_K", "_K_M")):
         return Counter()
     return Counter(
-        tensor.type for tensor in header.tensors if tensor.type in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q8_0")
+        tensor.type.name
+        for tensor in header.tensors
+        if tensor.type.name in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q8_0")
     )

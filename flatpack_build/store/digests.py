@@ -1,4 +1,4 @@
-"""Digests of the user's files, remembered by what ``stat`` says of them, so that an unchanged file is not read again."""
+"""Digests of the user's files, remembered by what ``stat`` says of them, so that no unchanged file is read again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMAT = 1
 
 
 class DigestCache:
-    """Path -> digest, kept in one JSON file. Trusts device, inode, size, mtime and ctime together, never mtime alone."""
+    """Path -> digest, kept in one JSON file. Trusts device, inode, size, mtime and ctime together."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,7 +41,9 @@ class DigestCache:
             now = time.time_ns()
             digest = Digest.of_file(Path(path))
         except OSError as error:
-            raise SourceError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
+            raise SourceError(
+                f"cannot read {path}: {error.strerror}", hint="check the path and its permissions"
+            ) from error
         if now - max(status.st_mtime_ns, status.st_ctime_ns) > _CLOCK_TICK_NS:
             self._known[path] = [*signature, digest]
             self._changed = True
