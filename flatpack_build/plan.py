@@ -20,7 +20,6 @@ from flatpack_build.params import (
     CompressParams,
     ConvertParams,
     DeviceParams,
-    FetchParams,
     IndexParams,
     PackParams,
     Params,
@@ -110,12 +109,9 @@ class _TargetPlan:
     def _fetch(self, source: str, *, part: str = "", per_target: bool = False) -> str:
         locked = self._locked(source)
         inputs: dict[str, Input] = {}
-        if not is_remote(source):
-            path = source.removeprefix("file:")
-            if path not in self.question.files and not path.startswith("/"):
-                raise self._fail(f"{path!r} is not in the flatpack's folder", "model", "source", hint="check its path")
-            inputs["file"] = SourceFile(str(PurePosixPath(self.question.folder, path)))
-        return self._add(FetchParams(source, locked.files, locked.identity), inputs, part=part, per_target=per_target)
+        if locked.is_file:
+            inputs["file"] = SourceFile(str(PurePosixPath(self.question.folder, source.removeprefix("file:"))))
+        return self._add(locked.params(), inputs, part=part, per_target=per_target)
 
     # --- the model
 
@@ -335,18 +331,9 @@ class _TargetPlan:
         need = wheels_need(self.manifest, self.profile)
         if need is None:
             return None
-        locked = next(
-            item
-            for item in self.question.lock.wheels
-            if (item.platform, item.python, tuple(item.requirements)) == (need.platform, need.python, need.requirements)
-        )
-        files = {wheel.filename: wheel.sha256 for wheel in locked.wheels}
-        identity = {
-            "python": locked.python,
-            "tags": " ".join(self.profile.wheel_tags),
-            "requirements": "\n".join(f"{wheel.name}=={wheel.version}" for wheel in locked.wheels),
-        }
-        return self._add(FetchParams(f"wheels:{locked.platform}", files, identity), {}, part="wheels")
+        locked = self.question.lock.wheels_for(need.platform, need.python, need.requirements)
+        assert locked is not None, "the lock was checked against all needs"
+        return self._add(locked.params(), {}, part="wheels")
 
     def box(self) -> BoxPlan:
         """Add all actions of this target and say what box comes out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -23,12 +24,15 @@ def lock(names: tuple[str, ...]) -> None:
     from flatpack_build.project import find_project
     from flatpack_build.runner import Runner
     from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
+    from flatpack_build.views import view_for
 
     project = find_project(Path.cwd())
     scratch = Scratch(project.cache)
     runner = Runner(LocalStore(project.cache), LocalActionCache(project.cache), LocalExecutor(os.environ), scratch)
+    view = view_for(sys.stdout)
     try:
         for name in names or project.flatpacks():
-            lock_flatpack(project, name, runner, click.echo)
+            lock_flatpack(project, name, runner, view)
     finally:
+        view.close()
         scratch.close()

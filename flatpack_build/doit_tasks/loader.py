@@ -23,9 +23,9 @@ from flatpack_build.doit_tasks.session import Session
 from flatpack_build.doit_tasks.state import State
 from flatpack_build.errors import FlatpackError, UsageError
 from flatpack_build.graph import Graph
-from flatpack_build.locker import lock_flatpack
 from flatpack_build.planner import Planner
 from flatpack_build.project import find_project
+from flatpack_build.views import view_for
 
 _TASK = re.compile(r"(?P<step>[^:]+):(?P<flatpack>[^/@]+)(?:/(?P<part>[^@]*))?(?:@(?P<target>.*))?")
 
@@ -164,7 +164,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             if planner.lock_file(name).exists():
                 graphs.append(planner.graph(name))
             elif executes:
-                lock_flatpack(self.project, name, self.session.runner, lambda text: print(text, file=sys.stderr))  # noqa: T201
+                self._lock(name)
                 graphs.append(planner.graph(name))
             else:  # what it would need is not known yet, but what it would build is
                 tasks += _bare_groups(name, planner.targets(name).names)
@@ -180,6 +180,16 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
         _refuse_unknown({task.name for task in tasks}, pos_args)
         return tasks
+
+    def _lock(self, name: str) -> None:
+        from flatpack_build.locker import lock_flatpack  # brings the fetchers: only the first build of a flatpack locks
+
+        view = view_for(sys.stdout)
+        view.line(f"{name} has no flatpack.lock yet: resolving its sources")
+        try:
+            lock_flatpack(self.project, name, self.session.runner, view)
+        finally:
+            view.close()
 
     def _need_key(self, graphs: Sequence[Graph], pos_args: list[str]) -> None:
         """A missing key is said before hours of work, not after."""

@@ -9,7 +9,7 @@ from doit.exceptions import BaseFail, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from flatpack_build.builder import Builder, FinishedBox
-from flatpack_build.doit_tasks.views import View, size_text, time_text, view_for
+from flatpack_build.views import View, size_text, time_text, view_for
 
 if TYPE_CHECKING:
     from flatpack_build.doit_tasks.session import Session

@@ -10,7 +10,7 @@ from pathlib import Path
 from flatpack_build.box.signer import KeySigner
 from flatpack_build.builder import Builder
 from flatpack_build.doit_tasks.state import State
-from flatpack_build.doit_tasks.views import View
+from flatpack_build.views import View
 from flatpack_build.errors import KeyFileError
 from flatpack_build.events import Listener
 from flatpack_build.executor.local import LocalExecutor
