@@ -19,11 +19,11 @@ from flatpack_build.gguf_cursor import ARRAY, BOOL, SCALARS, STRING, Cursor, Rea
 from flatpack_build.gguf_size import cache_bytes, estimate_bytes
 from flatpack_build.gguf_types import FILE_TYPES, TENSOR_TYPES, TensorType
 
-MAGIC = b"GGUF"
 __all__ = [
     "GgufArray", "GgufHeader", "GgufTensor", "cache_bytes", "estimate_bytes", "is_gguf", "read_header", "read_stream",
 ]  # fmt: skip
 
+MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_NAME = 64 * 1024
 MAX_KEPT = 4096
@@ -45,7 +45,7 @@ Value: TypeAlias = Number | str | tuple[Number, ...] | GgufArray
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """``shape`` as the file has it: the first number is the length of a row. ``offset`` counts from where data begins."""
+    """``shape`` as the file has it: first the length of a row. ``offset`` counts from where the data begins."""
 
     name: str
     shape: tuple[int, ...]

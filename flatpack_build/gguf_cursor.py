@@ -20,6 +20,8 @@ SCALARS: Mapping[int, struct.Struct] = {
 _U32, _U64 = SCALARS[4], SCALARS[10]
 MAX_STRING = 1 << 20
 """Longer strings of the metadata are checked to be there, and kept up to here."""
+MAX_HEADER = 256 << 20
+"""No header is longer (the largest tokenizers take 20 MB): a file that says so wants to keep a reader busy."""
 
 
 class Readable(Protocol):
@@ -73,6 +75,8 @@ class Cursor:
     def need(self, count: int, what: str) -> None:
         if count > self.left:
             self.fail(f"{what} needs {count} bytes, the file has {self.left} left")
+        if self.position + count > MAX_HEADER:
+            self.fail(f"with {what} the header is longer than {MAX_HEADER} bytes")
 
     def take(self, count: int, what: str) -> bytes:
         self.need(count, what)

@@ -90,5 +90,5 @@ def estimate_bytes(facts: Facts, quant: str) -> int:
 
 
 def cache_bytes(facts: Facts, context: int) -> int:
-    """Bytes of the attention cache for ``context`` tokens: keys and values of every layer, 16 bits. Raises ``PlanError``."""
+    """Bytes of the attention cache for ``context`` tokens, keys and values at 16 bits. Raises ``PlanError``."""
     return 2 * _whole(facts, "layers") * _whole(facts, "kv_heads") * _whole(facts, "head_dim") * context * 2
