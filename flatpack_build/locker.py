@@ -131,5 +131,3 @@ def _place_of(document: Document, source: str) -> Place | None:
             if text in line:
                 return Place(document.file, number, line.index(text) + 1)
     return None
-
-

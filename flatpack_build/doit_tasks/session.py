@@ -10,7 +10,6 @@ from pathlib import Path
 from flatpack_build.box.signer import KeySigner
 from flatpack_build.builder import Builder
 from flatpack_build.doit_tasks.state import State
-from flatpack_build.views import View
 from flatpack_build.errors import KeyFileError
 from flatpack_build.events import Listener
 from flatpack_build.executor.local import LocalExecutor
@@ -21,6 +20,7 @@ from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from flatpack_build.versions import tool_version
+from flatpack_build.views import View
 
 
 class _ActionView:
