@@ -267,6 +267,7 @@ class Builder:
         path = self._folder / self._boxes[name][1].file_name
         try:
             replace_with_link(store.path(known.tree), path)
+            self._digests.remember(str(path), known.tree)
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"

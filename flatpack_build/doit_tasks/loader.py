@@ -14,7 +14,7 @@ from doit import loader as doit_loader
 from doit.action import BaseAction
 from doit.cmd_base import TaskLoader2, opt_dodo
 from doit.cmd_forget import Forget
-from doit.exceptions import InvalidCommand, InvalidDodoFile, TaskFailed
+from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError, TaskFailed
 from doit.task import Task
 
 from flatpack_build.action import Action
@@ -52,12 +52,14 @@ class _RunAction(BaseAction):  # type: ignore[misc]  # doit has no types
         self.out = self.err = self.result = None
         self.values: dict[str, object] = {}
 
-    def execute(self, out: object = None, err: object = None) -> TaskFailed | None:
+    def execute(self, out: object = None, err: object = None) -> BaseFail | None:
         assert self._session.builder is not None
         try:
             self._session.builder.run(self._name, self._session.listener(self._name))
         except FlatpackError as error:
             return TaskFailed(str(error))
+        except Exception as error:  # noqa: BLE001 - a bug: doit's threads would lose its traceback
+            return TaskError(f"{self._name}: this is a bug in flatpack-build, please report it", error)
         return None
 
 

@@ -51,6 +51,13 @@ class DigestCache:
             self._changed = True
         return digest, status
 
+    def remember(self, path: str, digest: Digest) -> None:
+        """Note the digest of a file that has just been put in place whole, so that it is not read back."""
+        status = os.stat(path)
+        signature = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        self._known[path] = [*signature, digest]
+        self._changed = True
+
     def save(self) -> None:
         """Write what was learned, if anything. A failure to write loses time, not correctness, and is let go."""
         if not self._changed:
