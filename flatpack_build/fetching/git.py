@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import netrc
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from flatpack_build import events
@@ -21,6 +21,7 @@ from flatpack_build.params import FetchParams
 if TYPE_CHECKING:
     import pygit2
 
+T = TypeVar("T")
 _ATTEMPTS = 3
 _CONNECT_MS, _SERVER_MS = 15_000, 60_000
 _EVERYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -33,7 +34,7 @@ _NETWORK = (
 def _callbacks(url: str, environ: Mapping[str, str]) -> pygit2.RemoteCallbacks:
     import pygit2  # loads libgit2
 
-    class Callbacks(pygit2.RemoteCallbacks):  # type: ignore[misc]
+    class Callbacks(pygit2.RemoteCallbacks):
         def __init__(self) -> None:
             super().__init__()
             self._asked = 0
@@ -41,7 +42,9 @@ def _callbacks(url: str, environ: Mapping[str, str]) -> pygit2.RemoteCallbacks:
         def transfer_progress(self, stats: Any) -> None:
             events.progress(stats.received_objects, stats.total_objects or None, "objects")
 
-        def credentials(self, _url: str, username: str | None, allowed: int) -> object:
+        def credentials(
+            self, _url: str, username: str | None, allowed: int
+        ) -> pygit2.Username | pygit2.UserPass | pygit2.Keypair:
             self._asked += 1
             if self._asked > 3:  # libgit2 asks again for as long as the server says no
                 raise pygit2.GitError("authentication failed: the credentials were refused")
@@ -57,7 +60,7 @@ def _callbacks(url: str, environ: Mapping[str, str]) -> pygit2.RemoteCallbacks:
     return Callbacks()
 
 
-def _ssh_key(user: str, asked: int, environ: Mapping[str, str]) -> object:
+def _ssh_key(user: str, asked: int, environ: Mapping[str, str]) -> pygit2.Keypair:
     import pygit2
 
     if asked == 1 and environ.get("SSH_AUTH_SOCK"):
@@ -103,11 +106,7 @@ class Clone:
 
         def ask() -> dict[str, str]:
             callbacks = _callbacks(self._source.url, self._environ)
-            list_heads = getattr(self._remote, "list_heads", None) or self._remote.ls_remotes
-            heads = list_heads(callbacks=callbacks, proxy=True)
-            if heads and isinstance(heads[0], dict):  # pygit2 before 1.18
-                return {str(head["name"]): str(head["oid"]) for head in heads}
-            return {str(head.name): str(head.oid) for head in heads}
+            return {str(head.name): str(head.oid) for head in self._remote.list_heads(callbacks=callbacks, proxy=True)}
 
         return self._patiently(ask)
 
@@ -120,7 +119,7 @@ class Clone:
 
         self._patiently(ask)
 
-    def _patiently(self, ask: Any) -> Any:
+    def _patiently(self, ask: Callable[[], T]) -> T:
         import pygit2
 
         for attempt in range(1, _ATTEMPTS + 1):
@@ -133,8 +132,8 @@ class Clone:
                 events.note(f"{public_url(self._source.url)}: {error}; trying again")
         raise AssertionError
 
-    def take_commit(self, commit: str) -> pygit2.Object | None:
-        """The commit by its id: alone where the remote lets it go, else with all the rest. ``None`` if it is not there."""
+    def take_commit(self, commit: str) -> pygit2.Commit | None:
+        """The commit by its id: alone where the remote lets it go, else with all the rest. ``None``: not there."""
         import pygit2
 
         if not self._remote_is_local:
@@ -143,10 +142,10 @@ class Clone:
                 self._remote.fetch([f"+{commit}:refs/flatpack/commit"], callbacks=callbacks, depth=1, proxy=True)
         if self.repository.get(commit) is None:
             self.take(*_EVERYTHING)
-        found: pygit2.Object | None = self.repository.get(commit)
-        return found
+        found = self.repository.get(commit)
+        return found if isinstance(found, pygit2.Commit) else None
 
-    def find(self, rev: str) -> pygit2.Object:
+    def find(self, rev: str) -> pygit2.Commit:
         """The commit that ``rev`` stands for at the remote now. Raises ``SourceError``."""
         import pygit2
 
@@ -158,7 +157,7 @@ class Clone:
                 return self._commit(self.repository.get(heads[name]))
         known = sorted(name.split("/", 2)[2] for name in heads if name.startswith(("refs/heads/", "refs/tags/")))
         known = [name for name in known if not name.endswith("^{}")]
-        found = None
+        found: pygit2.Object | None = None
         if 7 <= len(rev) <= 40 and set(rev.lower()) <= set("0123456789abcdef"):
             if len(rev) == 40:
                 found = self.take_commit(rev.lower())
@@ -172,15 +171,16 @@ class Clone:
             raise SourceError(f"{self._source}: the repository has no branch, tag or commit {rev!r}", hint=hint)
         return self._commit(found)
 
-    def _commit(self, found: pygit2.Object | None) -> pygit2.Object:
+    def _commit(self, found: pygit2.Object | None) -> pygit2.Commit:
         import pygit2
 
         try:
-            if found is None:
-                raise KeyError("it was not sent")
-            return found.peel(pygit2.Commit)
-        except (pygit2.GitError, KeyError, ValueError) as error:
-            raise SourceError(f"{self._source}: {self._source.rev!r} is no commit: {error}") from error
+            commit = found.peel(pygit2.Commit) if found is not None else None
+        except (pygit2.GitError, KeyError, ValueError):
+            commit = None
+        if commit is None:
+            raise SourceError(f"{self._source}: {self._source.rev!r} is no commit", hint="name a branch, tag or commit")
+        return commit
 
 
 def _explain(source: GitSource, error: Exception) -> FlatpackError:
@@ -210,7 +210,7 @@ def resolve(source: GitSource, out: Path, work: Path, environ: Mapping[str, str]
     """
     clone = Clone(source, work / "clone", environ)
     commit = clone.find(source.rev)
-    files, tree = export(str(source), clone.repository, commit, source.path, out)
+    files, tree = export(str(source), commit, source.path, out)
     identity = {"commit": str(commit.id)} | ({"tree": tree.digest} if not files else {})
     return Fetched(files, identity, tree.size)
 
@@ -224,7 +224,7 @@ def fetch(
     if commit is None:
         hint = "its history was rewritten; run: flatpack lock <name>"
         raise SourceError(f"{source}: the commit {params.identity['commit']} is no longer in the repository", hint=hint)
-    files, tree = export(str(source), clone.repository, commit, source.path, out)
+    files, tree = export(str(source), commit, source.path, out)
     if params.files:
         check_files(params.source, params.files, files)
     elif tree.digest != params.identity["tree"]:
