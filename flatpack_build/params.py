@@ -72,7 +72,7 @@ class ConvertParams(Params):
 
 @dataclass(frozen=True)
 class CompressParams(Params):
-    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf`` and the facts about it in ``out/model.json``."""
+    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf``, and facts about it in ``out/model.json``."""
 
     step: ClassVar[str] = "compress"
     tools: ClassVar[tuple[str, ...]] = ("llama-cpp-python",)
