@@ -52,9 +52,7 @@ def problems(
     manifest of a target that is the target's table.
     """
     details = error.errors(include_url=False)
-    found = [
-        _Explainer(kind, document, below, detail).problem() for detail in details if not _misspelt(detail, details)
-    ]
+    found = [_Explainer(kind, document, below, detail).problem() for detail in details if not _follows(detail, details)]
     return sorted(found, key=lambda item: (item.place.line, item.place.column))
 
 
@@ -68,16 +66,19 @@ def as_error(found: Sequence[Problem]) -> ManifestError:
     return ManifestError("\n".join(lines), place=first.place, hint=first.hint)
 
 
-def _misspelt(missing: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
-    """Whether a key is only missing because it is misspelt: the unknown key is reported, and that is enough."""
-    if missing["type"] != "missing":
-        return False
-    *table, key = missing["loc"]
-    return any(
-        other["type"] == "extra_forbidden"
-        and list(other["loc"][:-1]) == table
-        and closest(str(other["loc"][-1]), [str(key)])
-        for other in details
+def _follows(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
+    """Whether an error only follows from another: of a misspelt key the right spelling is missing, and a list whose
+    only entry is wrong counts as empty."""
+    loc = detail["loc"]
+    if detail["type"] == "missing":
+        return any(
+            other["type"] == "extra_forbidden"
+            and other["loc"][:-1] == loc[:-1]
+            and closest(str(other["loc"][-1]), [str(loc[-1])])
+            for other in details
+        )
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in details
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, create_model, model_validator
@@ -37,23 +38,25 @@ HOST = "host"
 class _ForEveryTarget(Table):
     """Anything of the manifest, for one target: tables are merged, lists and values replaced."""
 
-    description: Text = Field("", description="What the flatpack is, in a sentence.", examples=["A chat assistant"])
-    license: Text = Field("", description="Its licence, as an SPDX expression.", examples=["Apache-2.0"])
+    description: Text = Field(
+        default="", description="What the flatpack is, in a sentence.", examples=["A chat assistant"]
+    )
+    license: Text = Field(default="", description="Its licence, as an SPDX expression.", examples=["Apache-2.0"])
     base_image: Text | None = Field(
-        None, description="The container image of older flatpacks.", examples=["ubuntu:22.04"]
+        default=None, description="The container image of older flatpacks.", examples=["ubuntu:22.04"]
     )
     model: Model | None = Field(
-        None,
+        default=None,
         description="The model that goes into the box.",
         examples=[{"source": "hf:org/repo@main#model.gguf", "quant": "auto"}],
     )
     docs: Docs | None = Field(
-        None, description="Documents to index.", examples=[{"files": ["README.md", "manual/*.pdf"]}]
+        default=None, description="Documents to index.", examples=[{"files": ["README.md", "manual/*.pdf"]}]
     )
     quality: Quality | None = Field(
-        None, description="How much quality may be lost.", examples=[{"max_kl_divergence": 0.5}]
+        default=None, description="How much quality may be lost.", examples=[{"max_kl_divergence": 0.5}]
     )
-    agent: Agent | None = Field(None, description="How the flatpack is served.", examples=[{"port": 8000}])
+    agent: Agent | None = Field(default=None, description="How the flatpack is served.", examples=[{"port": 8000}])
     packages: Packages = Field(
         default_factory=Packages,
         description="What its scripts need to be installed.",
@@ -65,31 +68,31 @@ class _ForEveryTarget(Table):
         examples=[{"models": "/home/content/models"}],
     )
     port: tuple[Port, ...] = Field(
-        (), description="Ports that it listens on.", examples=[[{"external": 8000, "internal": 8000}]]
+        default=(), description="Ports that it listens on.", examples=[[{"external": 8000, "internal": 8000}]]
     )
     git: tuple[Git, ...] = Field(
-        (),
+        default=(),
         description="Git repositories to clone.",
         examples=[[{"from_source": "https://example.org/tools.git", "to_destination": "/home/content/tools"}]],
     )
     file: tuple[File, ...] = Field(
-        (),
+        default=(),
         description="Files to add.",
         examples=[[{"from_source": "https://example.org/words.txt", "to_destination": "/home/content/words.txt"}]],
     )
     dataset: tuple[Dataset, ...] = Field(
-        (),
+        default=(),
         description="Data sets to add.",
         examples=[[{"from_source": "https://example.org/q.csv", "to_destination": "/home/content/q.csv"}]],
     )
     run: tuple[Run, ...] = Field(
-        (), description="Commands that prepare it.", examples=[[{"command": "chmod +x", "file": "build.sh"}]]
+        default=(), description="Commands that prepare it.", examples=[[{"command": "chmod +x", "file": "build.sh"}]]
     )
     cmd: tuple[Cmd, ...] = Field(
-        (), description="What starts it.", examples=[[{"command": "bash", "file": "build.sh"}]]
+        default=(), description="What starts it.", examples=[[{"command": "bash", "file": "build.sh"}]]
     )
     script: tuple[Script, ...] = Field(
-        (), description="Scripts of the oldest flatpacks.", examples=[[{"command": "bash", "args": "build.sh"}]]
+        default=(), description="Scripts of the oldest flatpacks.", examples=[[{"command": "bash", "args": "build.sh"}]]
     )
     build: Mapping[Name, BuildStep] = Field(
         default_factory=dict,
@@ -98,31 +101,37 @@ class _ForEveryTarget(Table):
     )
 
 
-def _partial(kind: type[Table], replaced: Mapping[str, object], name: str = "") -> type[Table]:
-    """``kind`` with no key required and no check across keys: those come after merging."""
+def _partial(kind: type[Table], name: str, replaced: Mapping[str, object] = MappingProxyType({})) -> type[Table]:
+    """``kind`` as ``name``, with no key required and no check across keys: those come after merging."""
     fields: dict[str, Any] = {}
     for key, info in kind.model_fields.items():
         loose = copy.copy(info)
         loose.default, loose.default_factory = None, None
         loose.json_schema_extra = _without_default
         fields[key] = (replaced.get(key, info.annotation), loose)
-    return create_model(name or f"{kind.__name__}Override", __base__=Table, __doc__=kind.__doc__, **fields)
+    return create_model(name, __base__=Table, __module__=__name__, __doc__=kind.__doc__, **fields)
 
 
 def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
+# Each is bound to the name it is made with, or a manifest could not be pickled.
+ModelOverride = _partial(Model, "ModelOverride")
+DocsOverride = _partial(Docs, "DocsOverride")
+QualityOverride = _partial(Quality, "QualityOverride")
+AgentOverride = _partial(Agent, "AgentOverride")
+BuildStepOverride = _partial(BuildStep, "BuildStepOverride")
 TargetOverride = _partial(
     _ForEveryTarget,
+    "TargetOverride",
     {
-        "model": _partial(Model, {}),
-        "docs": _partial(Docs, {}),
-        "quality": _partial(Quality, {}),
-        "agent": _partial(Agent, {}),
-        "build": Mapping[Name, _partial(BuildStep, {})],  # type: ignore[misc]  # a type made at run time
+        "model": ModelOverride,
+        "docs": DocsOverride,
+        "quality": QualityOverride,
+        "agent": AgentOverride,
+        "build": Mapping[Name, BuildStepOverride],  # type: ignore[valid-type]  # made at run time from the fields
     },
-    name="TargetOverride",
 )
 
 
@@ -131,7 +140,7 @@ class Manifest(_ForEveryTarget):
 
     version: Version = Field(description="The flatpack's version.", examples=["0.1.0"])
     targets: tuple[Name, ...] = Field(
-        (),
+        default=(),
         description="The kinds of hardware to build for; without any: the machine one is on.",
         examples=[["laptop", "pi5", "jetson-orin-nano"]],
     )

@@ -27,38 +27,44 @@ class Profile(Table):
     """One kind of hardware: what a box for it must keep to, and what runs best on it."""
 
     name: Name = Field(description="The target's name: that of this file.", examples=["pi5"])
-    description: Text = Field("", description="What it is, in a sentence.", examples=["Raspberry Pi 5, 8 GB"])
+    description: Text = Field(default="", description="What it is, in a sentence.", examples=["Raspberry Pi 5, 8 GB"])
     architecture: Architecture = Field(description="x86_64, aarch64 (Linux) or arm64 (Apple).", examples=["aarch64"])
     cpu_features: tuple[FilledText, ...] = Field(
-        (),
+        default=(),
         description="What of the CPU decides how fast a quantisation runs: neon, fp16, dotprod, i8mm, sve; "
         "avx2, fma, f16c, avx512f, avx512_vnni, avx_vnni.",
         examples=[["neon", "fp16", "dotprod"]],
     )
-    cores: Whole = Field(0, ge=0, description="CPU cores; 0: not known.", examples=[4])
-    memory_mb: Whole = Field(0, ge=0, description="Memory, in millions of bytes; 0: not known.", examples=[8000])
+    cores: Whole = Field(default=0, ge=0, description="CPU cores; 0: not known.", examples=[4])
+    memory_mb: Whole = Field(
+        default=0, ge=0, description="Memory, in millions of bytes; 0: not known.", examples=[8000]
+    )
     model_memory_mb: Whole = Field(
-        0,
+        default=0,
         ge=0,
         description="How much of it a model and its cache may take, in millions of bytes; 0: not known, no limit.",
         examples=[6500],
     )
     memory_bandwidth_gbs: Number | None = Field(
-        None, gt=0, description="Memory bandwidth in gigabytes a second.", examples=[17.0]
+        default=None, gt=0, description="Memory bandwidth in gigabytes a second.", examples=[17.0]
     )
-    accelerator: Literal["none", "cuda", "metal"] = Field("none", description="The GPU's kind.", examples=["cuda"])
-    compute_capability: _TwoNumbers | None = Field(None, description="The CUDA compute capability.", examples=["8.7"])
-    device: Literal["cpu", "cuda", "mps"] = Field("cpu", description="What models run on.", examples=["cpu"])
+    accelerator: Literal["none", "cuda", "metal"] = Field(
+        default="none", description="The GPU's kind.", examples=["cuda"]
+    )
+    compute_capability: _TwoNumbers | None = Field(
+        default=None, description="The CUDA compute capability.", examples=["8.7"]
+    )
+    device: Literal["cpu", "cuda", "mps"] = Field(default="cpu", description="What models run on.", examples=["cpu"])
     os: Literal["linux", "macos"] = Field(description="The operating system.", examples=["linux"])
-    glibc: _TwoNumbers | None = Field(None, description="The system's glibc.", examples=["2.36"])
+    glibc: _TwoNumbers | None = Field(default=None, description="The system's glibc.", examples=["2.36"])
     python: _TwoNumbers = Field(description="The system's Python.", examples=["3.11"])
     wheel_platform: Text = Field(
-        "",
+        default="",
         description="uv's name of the platform (--python-platform); without it made from os, architecture and glibc.",
         examples=["aarch64-manylinux_2_36"],
     )
     wheel_tags: tuple[FilledText, ...] = Field(
-        (),
+        default=(),
         description="The platform tags of wheels that run there, newest first, for pip's --platform; without it made "
         "from os, architecture and glibc.",
         examples=[["manylinux_2_36_aarch64", "manylinux2014_aarch64"]],
@@ -69,11 +75,13 @@ class Profile(Table):
         examples=[["Q8_0", "Q6_K", "Q4_K_M", "Q4_0"]],
     )
     onnx_quants: tuple[OnnxQuant, ...] = Field(
-        ("int8", "int4"), min_length=1, description="The same for ONNX.", examples=[["int8", "int4"]]
+        default=("int8", "int4"), min_length=1, description="The same for ONNX.", examples=[["int8", "int4"]]
     )
-    threads: Whole = Field(0, ge=0, description="Threads to run a model with; 0: one for each core.", examples=[4])
+    threads: Whole = Field(
+        default=0, ge=0, description="Threads to run a model with; 0: one for each core.", examples=[4]
+    )
     service_manager: Literal["systemd", "launchd", "none"] = Field(
-        "none", description="What starts services on it.", examples=["systemd"]
+        default="none", description="What starts services on it.", examples=["systemd"]
     )
 
     @property

@@ -54,7 +54,7 @@ class Environment(Table):
         description="The flatpack's name; its folder in the warehouse is called the same.",
         examples=["smollm2-chat"],
     )
-    python_version: Text = Field("", description="The Python that its scripts need.", examples=["3.11"])
+    python_version: Text = Field(default="", description="The Python that its scripts need.", examples=["3.11"])
 
 
 class Port(Table):
@@ -85,10 +85,14 @@ class Git(Table):
         description="The folder for it: relative, or below /home/content/, which means the same.",
         examples=["/home/content/tools"],
     )
-    branch: Text | None = Field(None, description="Branch, tag or commit; without it the default.", examples=["main"])
-    setup_commands: tuple[Text, ...] = Field((), description="Commands to run inside the clone.", examples=[["make"]])
+    branch: Text | None = Field(
+        default=None, description="Branch, tag or commit; without it the default.", examples=["main"]
+    )
+    setup_commands: tuple[Text, ...] = Field(
+        default=(), description="Commands to run inside the clone.", examples=[["make"]]
+    )
     requirements_file: Text | None = Field(
-        None, description="A requirements file inside the clone.", examples=["requirements.txt"]
+        default=None, description="A requirements file inside the clone.", examples=["requirements.txt"]
     )
 
 
@@ -122,24 +126,24 @@ class Run(Table):
     """A command that prepares the flatpack on the device."""
 
     command: Text = Field(description="The command.", examples=["chmod +x"])
-    args: Text | None = Field(None, description="Its arguments.", examples=["+x /home/content/build.sh"])
-    file: Text | None = Field(None, description="The file it is run on.", examples=["build.sh"])
+    args: Text | None = Field(default=None, description="Its arguments.", examples=["+x /home/content/build.sh"])
+    file: Text | None = Field(default=None, description="The file it is run on.", examples=["build.sh"])
 
 
 class Cmd(Table):
     """What starts the flatpack on the device."""
 
     command: Text = Field(description="The command.", examples=["bash"])
-    args: Text | None = Field(None, description="Its arguments.", examples=["/home/content/build.sh"])
-    file: Text | None = Field(None, description="The file it is run on.", examples=["build.sh"])
+    args: Text | None = Field(default=None, description="Its arguments.", examples=["/home/content/build.sh"])
+    file: Text | None = Field(default=None, description="The file it is run on.", examples=["build.sh"])
 
 
 class Script(Table):
     """A script of the oldest flatpacks."""
 
     command: Text = Field(description="The command.", examples=["bash"])
-    args: Text | None = Field(None, description="Its arguments.", examples=["build.sh"])
-    working_directory: Text | None = Field(None, description="Where it is run.", examples=["/home/content"])
+    args: Text | None = Field(default=None, description="Its arguments.", examples=["build.sh"])
+    working_directory: Text | None = Field(default=None, description="Where it is run.", examples=["/home/content"])
 
 
 class Model(Table):
@@ -151,33 +155,33 @@ class Model(Table):
         examples=["hf:org/repo@main#model.gguf"],
     )
     sha256: Sha256 | None = Field(
-        None, description="The digest that the file must have.", examples=["sha256:" + "0123456789abcdef" * 4]
+        default=None, description="The digest that the file must have.", examples=["sha256:" + "0123456789abcdef" * 4]
     )
     signature: Source | None = Field(
-        None,
+        default=None,
         description="Where the model's detached RSA-PSS signature comes from.",
         examples=["https://example.org/model.gguf.sig"],
     )
     signature_hash: HashName = Field(
-        "sha256", description="The hash that the signature was made with.", examples=["sha256"]
+        default="sha256", description="The hash that the signature was made with.", examples=["sha256"]
     )
     public_keys: tuple[FilledText, ...] = Field(
-        (),
+        default=(),
         description="PEM files of the keys that may have signed the model, in the flatpack's folder or the project's. "
         "Without any: the project's trusted keys.",
         examples=[["keys/vendor.pub.pem"]],
     )
     format: ModelFormat | None = Field(
-        None, description="What kind of file it is; without it the file's suffix says.", examples=["gguf"]
+        default=None, description="What kind of file it is; without it the file's suffix says.", examples=["gguf"]
     )
     quant: Quant = Field(
-        "auto",
+        default="auto",
         description="The quantisation: auto (the best that fits the hardware), keep (the file as it is), or a name. "
         "int8 and int4 are for ONNX, the others for GGUF.",
         examples=["Q4_K_M"],
     )
     context: Whole | None = Field(
-        None, ge=1, description="The longest text it works on at once, in tokens.", examples=[2048]
+        default=None, ge=1, description="The longest text it works on at once, in tokens.", examples=[2048]
     )
 
     @property
@@ -215,28 +219,34 @@ class Docs(Table):
         description="Paths or patterns (* and **) relative to the flatpack's folder.",
         examples=[["README.md", "manual/*.pdf"]],
     )
-    embedder: Literal["static"] = Field("static", description="What turns text into vectors.", examples=["static"])
-    chunk_sentences: Whole = Field(5, ge=1, description="Sentences in one indexed piece of text.", examples=[5])
+    embedder: Literal["static"] = Field(
+        default="static", description="What turns text into vectors.", examples=["static"]
+    )
+    chunk_sentences: Whole = Field(default=5, ge=1, description="Sentences in one indexed piece of text.", examples=[5])
 
 
 class Quality(Table):
     """How much quality the quantised model may lose before the build fails."""
 
     max_kl_divergence: Number | None = Field(
-        None, ge=0, description="Mean Kullback-Leibler divergence from the unquantised model.", examples=[0.5]
+        default=None, ge=0, description="Mean Kullback-Leibler divergence from the unquantised model.", examples=[0.5]
     )
-    max_perplexity: Number | None = Field(None, ge=1, description="Perplexity of the quantised model.", examples=[20.0])
+    max_perplexity: Number | None = Field(
+        default=None, ge=1, description="Perplexity of the quantised model.", examples=[20.0]
+    )
 
 
 class Agent(Table):
     """How the flatpack is served."""
 
-    port: PortNumber = Field(8000, description="The port that the agent listens on.", examples=[8000])
+    port: PortNumber = Field(default=8000, description="The port that the agent listens on.", examples=[8000])
     system_prompt: Text = Field(
-        "", description="What the model is told before each question.", examples=["Answer in one short sentence."]
+        default="",
+        description="What the model is told before each question.",
+        examples=["Answer in one short sentence."],
     )
     script: InnerPath | None = Field(
-        None, description="An agent of your own, in the flatpack's folder.", examples=["agent.py"]
+        default=None, description="An agent of your own, in the flatpack's folder.", examples=["agent.py"]
     )
 
 
@@ -248,7 +258,7 @@ class BuildStep(Table):
         examples=["python3 make_words.py > words.json"],
     )
     inputs: tuple[InnerPath, ...] = Field(
-        (),
+        default=(),
         description="Paths or patterns relative to the flatpack's folder. One that names an output of another build "
         "step makes this step run after that one.",
         examples=[["make_words.py", "data/*.csv"]],
