@@ -32,8 +32,13 @@ class Params:
 
 @dataclass(frozen=True)
 class FetchParams(Params):
-    """Bring one locked source. ``locked`` is the source as the lock spells it, ``files`` what must come out:
-    path below ``out`` -> sha256. An empty ``files`` means a whole tree whose digest is ``tree``."""
+    """Bring one locked source. ``source`` is as the lock spells it, ``files`` what must come out:
+    path below ``out`` -> sha256. An empty ``files`` means a whole tree whose digest is ``identity["tree"]``.
+
+    ``wheels:<platform>`` (a platform as uv names it) brings the Python wheels in ``files`` (file name -> sha256):
+    ``identity["python"]`` is the device's minor version, ``identity["tags"]`` its wheel platform tags, separated by
+    spaces, where they are not those that the platform's name stands for. A ``file:`` source comes as input ``file``.
+    """
 
     step: ClassVar[str] = "fetch"
     isolated: ClassVar[bool] = True
@@ -72,7 +77,7 @@ class ConvertParams(Params):
 
 @dataclass(frozen=True)
 class CompressParams(Params):
-    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf`` and the facts about it in ``out/model.json``."""
+    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf``, and facts about it in ``out/model.json``."""
 
     step: ClassVar[str] = "compress"
     tools: ClassVar[tuple[str, ...]] = ("llama-cpp-python",)
