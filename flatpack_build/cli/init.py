@@ -84,7 +84,7 @@ def project_files(name: str, today: datetime.date) -> Mapping[str, NewFile]:
 def flatpack_files(template: Path, name: str, today: datetime.date, *, schema: str) -> Mapping[str, NewFile]:
     """A new flatpack from a template folder: path relative to the flatpack -> file.
 
-    Fills in ``{{model_name}}`` and ``{{current_date}}`` in text files, and ``schema``: the path from the flatpack to it.
+    Fills in ``{{model_name}}`` and ``{{current_date}}``, and where the schema lies, seen from the flatpack.
     """
     values = {b"{{model_name}}": name.encode(), b"{{current_date}}": today.isoformat().encode()}
     files = {}
