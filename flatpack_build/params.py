@@ -161,7 +161,7 @@ class PackParams(Params):
     """
 
     step: ClassVar[str] = "pack"
-    tools: ClassVar[tuple[str, ...]] = ("zstandard",)
+    tools: ClassVar[tuple[str, ...]] = ("tomlkit", "zstandard")
     isolated: ClassVar[bool] = True
     flatpack: str
     flatpack_version: str
