@@ -193,7 +193,7 @@ def _refuse_odd(params: RunParams, name: str, entry: os.DirEntry[str], staged: P
         raise StepError(f"{what} has a name that is not UTF-8", hint="give it another name") from None
     if entry.is_symlink():
         link = Path(entry.path).readlink()
-        real = Path(entry.path).resolve()
+        real = Path(os.path.realpath(entry.path))  # Path.resolve() raises at a link to itself
         if link.is_absolute():
             raise StepError(f"{what} is a link to the absolute path {link}", hint="link relatively (ln -s -r), or copy")
         if not real.is_relative_to(staged.resolve()):
