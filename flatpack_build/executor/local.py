@@ -19,6 +19,7 @@ from flatpack_build.executor.protocol import Execution, Job
 from flatpack_build.steps.table import step_function
 
 _LOG_LINES = 20
+_LAST_WORDS = 10.0  # seconds
 _SECRETS = ("FLATPACK_PASSPHRASE",)
 _KEPT = ("PATH", "HOME", "USER", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _SIGNAL_HINTS = {
@@ -100,6 +101,9 @@ class LocalExecutor:
                 os.close(events_end)
             try:
                 outcome = self._listen(stream, collector)
+                if outcome is None:  # it is dying: let it write its last words
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(_LAST_WORDS)
             finally:
                 if process.stdin is not None:
                     with contextlib.suppress(OSError):
