@@ -1,4 +1,4 @@
-"""Path patterns of a flatpack.toml: ``*`` and ``?`` stay inside a folder, ``**`` crosses folders. Pure text, no files."""
+"""Path patterns of a flatpack.toml: ``*`` and ``?`` stay inside a folder, ``**`` spans folders. Pure text, no files."""
 
 from __future__ import annotations
 
@@ -7,41 +7,59 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    text = pattern.removeprefix("./")
-    out, at = [], 0
-    while at < len(text):
-        if text.startswith("**/", at):
-            out.append("(?:[^/]+/)*")
-            at += 3
-        elif text.startswith("**", at):
-            out.append(".*")
-            at += 2
-        elif text[at] == "*":
-            out.append("[^/]*")
-            at += 1
-        elif text[at] == "?":
-            out.append("[^/]")
-            at += 1
-        elif text[at] == "[" and "]" in text[at + 2 :]:
-            end = text.index("]", at + 2)
-            inside = text[at + 1 : end].replace("\\", "\\\\")
-            out.append(f"[^{inside[1:]}]" if inside[0] in "!^" else f"[{inside}]")
-            at = end + 1
-        else:
-            out.append(re.escape(text[at]))
-            at += 1
-    # A pattern that names a folder means all that is in it.
-    return re.compile("".join(out).rstrip("/") + r"(?:/.*)?\Z")
+def is_pattern(text: str) -> bool:
+    """Whether ``text`` has a sign that stands for other characters; else it is a path."""
+    return any(sign in text for sign in "*?[")
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether ``path`` (relative, with ``/``) is matched by ``pattern``, or lies in a folder that is."""
-    return _compiled(pattern).match(path) is not None
+    """Whether ``path`` (relative, with ``/``) fits the whole of ``pattern``."""
+    return _compiled(pattern).fullmatch(path) is not None
+
+
+def covers(pattern: str, path: str) -> bool:
+    """Whether ``path`` fits ``pattern`` or lies in a folder that does."""
+    names = path.rstrip("/").split("/")
+    compiled = _compiled(pattern)
+    return any(compiled.fullmatch("/".join(names[:count])) for count in range(1, len(names) + 1))
 
 
 def select(paths: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
-    """The paths that any of the patterns matches, sorted."""
+    """The paths that any of the patterns means, sorted: a folder named outright means all that is in it."""
     wanted = tuple(patterns)
-    return tuple(sorted(path for path in paths if any(matches(path, pattern) for pattern in wanted)))
+    return tuple(
+        sorted(
+            path
+            for path in paths
+            if any(matches(path, item) if is_pattern(item) else covers(item, path) for item in wanted)
+        )
+    )
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    *folders, last = pattern.removeprefix("./").rstrip("/").split("/")
+    text = "".join("(?:[^/]+/)*" if part == "**" else _segment(part) + "/" for part in folders)
+    if last == "**":
+        text = text.removesuffix("/") + "(?:/.*)?" if text.endswith("/") and folders[-1] != "**" else text + ".*"
+    else:
+        text += _segment(last)
+    return re.compile(text, re.DOTALL)
+
+
+def _segment(part: str) -> str:
+    out, at = [], 0
+    while at < len(part):
+        end = part.find("]", at + 2) if part[at] == "[" else -1
+        if part[at] == "*":
+            out.append("[^/]*")
+        elif part[at] == "?":
+            out.append("[^/]")
+        elif end > 0:
+            inside = part[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
+            out.append(f"[^/{inside[1:]}]" if inside[0] in "!^" else f"[{inside}]")
+            at = end
+        else:
+            out.append(re.escape(part[at]))
+        at += 1
+    return "".join(out)

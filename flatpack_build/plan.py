@@ -26,7 +26,7 @@ from flatpack_build.params import (
     RunParams,
     VerifyParams,
 )
-from flatpack_build.patterns import matches, select
+from flatpack_build.patterns import select
 from flatpack_build.quants import DEFAULT_CONTEXT, FLOATS, choose
 from flatpack_build.targets import Profile
 
@@ -37,7 +37,7 @@ _INDEX_FOLDER = "vector"
 _EMBEDDER_FOLDER = "vector/embedder"
 _WHEELS_FOLDER = "wheels"
 # What a flatpack's folder holds for the builder only.
-_NOT_PACKED = ("flatpack.toml", "flatpack.lock", "*.fpk", "**/*.fpk", "**/__pycache__", "**/*.pyc")
+_NOT_PACKED = ("flatpack.toml", "flatpack.lock", "**/*.fpk", "**/*.pyc")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _TargetPlan:
         self.target = target
         self.profile = profile
         self.actions = actions
-        self.own = tuple(path for path in question.files if not any(matches(path, item) for item in _NOT_PACKED))
+        self.own = tuple(sorted(set(question.files) - set(select(question.files, _NOT_PACKED))))
         base = question.manifest
         self.own_model = base.model is None or manifest.model is None or base.model.source != manifest.model.source
         self.own_docs = base.docs != manifest.docs
@@ -266,7 +266,7 @@ class _TargetPlan:
                     )
                 own.update(found)
             inputs["files"] = SourceTree(self.question.folder, tuple(sorted(own)))
-            params = RunParams(name, step.shell_command, step.outputs, environment)
+            params = RunParams(name, step.command, step.outputs, environment)
             names[name] = self._add(params, inputs, part=name, per_target=step.per_target)
         return names
 

@@ -87,7 +87,9 @@ def run_in_sandbox(
     else:
         with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-home-") as home:
             arguments = ["/bin/sh", "-c", _STAGED_SCRIPT, "sh", command]
-            status, output = _execute(arguments, folder, _environment(str(home)) | dict(environment), timeout)
+            status, output = _execute(
+                arguments, folder, _environment(str(home)) | dict(environment), timeout, lifeline=True
+            )
     return SandboxResult(chosen, status, time.monotonic() - started, output.decode(errors="replace"))
 
 
@@ -175,20 +177,28 @@ def _probe() -> tuple[tuple[str, tuple[str, ...]] | None, str]:
 
 
 def _execute(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float | None
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout: float | None,
+    *,
+    lifeline: bool = False,
 ) -> tuple[int | None, bytes]:
-    """Run to the end or the time-out; leave nothing of its process group alive. Returns status and last output."""
+    """Run to the end or the time-out; leave nothing of its process group alive. Returns status and last output.
+
+    ``lifeline``: its standard input is a pipe that ends when this process does; else it is empty.
+    """
     process = subprocess.Popen(
         arguments,
         cwd=folder,
         env=dict(environment),
-        stdin=subprocess.PIPE,
+        stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
         umask=0o022,
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdout is not None
     last = bytearray()
     reader = threading.Thread(target=_keep_last, args=(process.stdout, last), daemon=True)
     reader.start()
@@ -201,7 +211,8 @@ def _execute(
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
         # A process that made itself a session of its own may still hold the pipe: do not wait for that one.
         reader.join(_DRAIN_SECONDS)
         if not reader.is_alive():

@@ -165,7 +165,9 @@ def test_names_and_places_are_not_in_the_key(ground: Ground, tmp_path: Path) -> 
     write(ground, "source", "a")
     ground.build([step("one", "same", source=SourceFile(str(ground.user / "source")))])
     (tmp_path / "elsewhere").write_text("a")
-    actions = [Action("two", RunParams("one", "same", ("result",), {}), {"source": SourceFile(str(tmp_path / "elsewhere"))})]
+    actions = [
+        Action("two", RunParams("one", "same", ("result",), {}), {"source": SourceFile(str(tmp_path / "elsewhere"))})
+    ]
     ground.build(actions)
     assert ground.executor.ran == []
 

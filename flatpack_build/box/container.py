@@ -127,9 +127,35 @@ def verify_contents(box: Path, public_keys: Sequence[PublicKey]) -> VerifiedBox:
     """``verify_box``, and then check every file in the archive against the payload manifest. Raises ``BoxError``."""
     with contents.open_box(box) as file:
         verified = verify_open_box(file, public_keys)
-        file.seek(0)
-        contents.check_contents(file)
+        payload = SignedPayload(file, verified)
+        contents.check_contents(payload)
+        payload.finish()
         return verified
+
+
+class SignedPayload:
+    """The payload of an open box that was verified, hashed again as it is read: a file that somebody changes after its
+    verification is found out before anything made from it is used."""
+
+    def __init__(self, file: BinaryIO, verified: VerifiedBox) -> None:
+        self._file = file
+        self._left = verified.payload_size
+        self._state = verified.hash.new()
+        self._expected = verified.payload_digest
+        file.seek(0)
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        self._state.update(data)
+        return data
+
+    def finish(self) -> None:
+        """Read what is left, and raise ``BoxError`` unless all that was read is what was verified."""
+        while self.read(_HASH_CHUNK):
+            pass
+        if self._state.hexdigest() != self._expected:
+            raise BoxError("the box changed while it was read")
 
 
 def find_boxes(paths: Iterable[Path]) -> list[Path]:

@@ -32,7 +32,7 @@ class _Payload:
         import zstandard  # heavy
 
         self._error = zstandard.ZstdError
-        # One frame, no more: what stands behind it is the signature's.
+        # Without this it would go on behind the frame, where the separator and the signature stand.
         self._stream = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(
             file,  # type: ignore[arg-type]  # it asks for read() only
             read_size=_READ_SIZE,
@@ -69,7 +69,8 @@ def require_frame(file: BinaryIO) -> None:
 def find_payload_manifest(box: Path) -> PayloadManifest | None:
     """The payload manifest at the front of ``box``; ``None`` where it has none, as the boxes of the original Flatpack.
 
-    Only the head of the payload is read. Raises ``BoxError`` for a damaged one.
+    Only the head of the payload is read, and nothing is verified: a damaged box may look like one without a manifest.
+    Raises ``BoxError``.
     """
     with open_box(box) as file:
         return manifest_in(file)
@@ -112,7 +113,7 @@ Sink = Callable[[PayloadFile], Callable[[bytes], object]]
 def check_contents(
     file: tar.Readable, *, sink: Sink | None = None, folder: Callable[[str], object] | None = None
 ) -> PayloadManifest:
-    """Read a payload from front to end and compare it with its manifest, entry by entry.
+    """Read a payload (``file``: that, and nothing behind it) to its end and compare it with its manifest.
 
     The archive must be exactly the one that ``write_payload`` makes of the manifest: the same paths, kinds, modes,
     sizes and digests in the same order, nothing more. ``sink`` receives each file, ``folder`` each empty folder, after
@@ -143,7 +144,7 @@ def check_contents(
                 folder(wanted)
             continue
         if entry.kind != "file":
-            raise BoxError(f"{entry.path!r} is a {entry.kind} in the box, and a file in its manifest")
+            raise BoxError(f"{entry.path!r} is no plain file in the box ({entry.kind}), and one in its manifest")
         if (entry.mode, entry.size) != (wanted.mode, wanted.size):
             raise BoxError(f"{entry.path!r} has not the mode and the size that its manifest says")
         digest = hashlib.sha256()

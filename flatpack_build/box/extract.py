@@ -6,11 +6,10 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from flatpack_build import fs
 from flatpack_build.box import contents
-from flatpack_build.box.container import VerifiedBox, verify_open_box
+from flatpack_build.box.container import SignedPayload, VerifiedBox, verify_open_box
 from flatpack_build.box.keys import PublicKey
 from flatpack_build.box.payload import MANIFEST_NAME, PayloadFile
 from flatpack_build.errors import BoxError, Place
@@ -32,39 +31,14 @@ def extract_verified(box: Path, folder: Path, public_keys: Sequence[PublicKey]) 
             with fs.temporary_folder(folder.parent, prefix=f".{folder.name}.") as temporary:
                 top = temporary / "top"
                 top.mkdir(mode=0o755)
-                _unpack(_Watched(file, verified), top)
+                _unpack(SignedPayload(file, verified), top)
                 top.rename(folder)
         except OSError as error:
             raise BoxError(f"the box cannot be unpacked: {error.strerror}", place=Place(str(folder))) from error
     return verified
 
 
-class _Watched:
-    """The payload of an open box, hashed again as it is read: a file that somebody changes after its verification is
-    found out before anything made from it is used."""
-
-    def __init__(self, file: BinaryIO, verified: VerifiedBox) -> None:
-        self._file = file
-        self._left = verified.payload_size
-        self._state = verified.hash.new()
-        self._expected = verified.payload_digest
-        file.seek(0)
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(data)
-        self._state.update(data)
-        return data
-
-    def finish(self) -> None:
-        """Read what zstd did not ask for, and compare."""
-        while self._left and self.read(1024 * 1024):
-            pass
-        if self._state.hexdigest() != self._expected:
-            raise BoxError("the box changed while it was unpacked")
-
-
-def _unpack(payload: _Watched, top: Path) -> None:
+def _unpack(payload: SignedPayload, top: Path) -> None:
     with contextlib.ExitStack() as open_files:
 
         def sink(file: PayloadFile) -> Callable[[bytes], object]:

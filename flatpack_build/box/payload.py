@@ -183,20 +183,22 @@ def write_payload(
     )
     done, told, total_content = 0, 0, manifest.size
     events.progress(0, total_content)
-    with compressor.stream_writer(out_file, size=total + len(end), closefd=False) as stream:
-        for header, path, size in _parts(manifest):
-            stream.write(header)
-            if path == MANIFEST_NAME:
-                stream.write(manifest.encode())
-            elif path is not None:
-                for chunk in _read(sources[path], stamps.get(path), size):
-                    stream.write(chunk)
-                    done += len(chunk)
-                    if done - told >= _PROGRESS_STEP or done == total_content:
-                        told = done
-                        events.progress(done, total_content)
-            stream.write(tar.padding(size))
-        stream.write(end)
+    # Not used as a context: that would end the frame after an error, too, and fail for want of the rest.
+    stream = compressor.stream_writer(out_file, size=total + len(end), closefd=False)
+    for header, path, size in _parts(manifest):
+        stream.write(header)
+        if path == MANIFEST_NAME:
+            stream.write(manifest.encode())
+        elif path is not None:
+            for chunk in _read(sources[path], stamps.get(path), size):
+                stream.write(chunk)
+                done += len(chunk)
+                if done - told >= _PROGRESS_STEP or done == total_content:
+                    told = done
+                    events.progress(done, total_content)
+        stream.write(tar.padding(size))
+    stream.write(end)
+    stream.flush(zstandard.FLUSH_FRAME)
     return manifest
 
 

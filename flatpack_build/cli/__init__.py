@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -68,7 +69,7 @@ def main() -> None:
     try:
         status = cli.main(standalone_mode=False)
     except FlatpackError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {error.shown(os.getcwd())}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -57,7 +57,7 @@ class _RunAction(BaseAction):  # type: ignore[misc]  # doit has no types
         try:
             self._session.builder.run(self._name, self._session.listener(self._name))
         except FlatpackError as error:
-            return TaskFailed(str(error))
+            return TaskFailed(error.shown(os.fspath(self._session.project.root)))
         except Exception as error:  # noqa: BLE001 - a bug: doit's threads would lose its traceback
             return TaskError(f"{self._name}: this is a bug in flatpack-build, please report it", error)
         return None
@@ -136,7 +136,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             return [*self._tasks(pos_args, executes, state), *own]
         except FlatpackError as error:
             self.session.close()
-            raise InvalidCommand(str(error)) from error
+            raise InvalidCommand(error.shown(os.fspath(self.project.root))) from error
 
     # --- selection
 

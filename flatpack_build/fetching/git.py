@@ -157,7 +157,7 @@ class Clone:
                 return self._commit(self.repository.get(heads[name]))
         known = sorted(name.split("/", 2)[2] for name in heads if name.startswith(("refs/heads/", "refs/tags/")))
         known = [name for name in known if not name.endswith("^{}")]
-        found: pygit2.Object | None = None
+        found: pygit2.Object | pygit2.Commit | None = None
         if 7 <= len(rev) <= 40 and set(rev.lower()) <= set("0123456789abcdef"):
             if len(rev) == 40:
                 found = self.take_commit(rev.lower())
@@ -171,7 +171,7 @@ class Clone:
             raise SourceError(f"{self._source}: the repository has no branch, tag or commit {rev!r}", hint=hint)
         return self._commit(found)
 
-    def _commit(self, found: pygit2.Object | None) -> pygit2.Commit:
+    def _commit(self, found: pygit2.Object | pygit2.Commit | None) -> pygit2.Commit:
         import pygit2
 
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Protocol
+
+from flatpack_build.patterns import covers, is_pattern, matches
 
 
 class Step(Protocol):
@@ -18,19 +18,12 @@ class Step(Protocol):
     def outputs(self) -> tuple[str, ...]: ...
 
 
-def matches(path: str, pattern: str) -> bool:
-    """Whether ``path`` fits ``pattern``: ``*`` and ``?`` stay inside one folder, ``**`` spans any number."""
-    return _matches(tuple(path.split("/")), tuple(pattern.split("/")))
-
-
 def takes(pattern: str, output: str) -> bool:
     """Whether an input ``pattern`` names an ``output``: the same path, a part of it, or a folder that holds it."""
-    if pattern == output or matches(output, pattern):
+    if pattern == output or matches(output, pattern) or covers(output, pattern):
         return True
-    inside_output = matches(pattern, output) or matches(pattern, f"{output}/**")
     # A folder named outright takes in what is made inside it; "*" means files, not what lies deeper.
-    inside_pattern = not _is_glob(pattern) and matches(output, f"{pattern}/**")
-    return inside_output or inside_pattern
+    return not is_pattern(pattern) and covers(pattern, output)
 
 
 def dependencies(steps: Mapping[str, Step]) -> dict[str, tuple[str, ...]]:
@@ -63,16 +56,3 @@ def find_cycle(needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
                 path.append(name)
                 todo.append(iter(needs[name]))
     return ()
-
-
-def _is_glob(pattern: str) -> bool:
-    return any(sign in pattern for sign in "*?[")
-
-
-@lru_cache(maxsize=4096)
-def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return any(_matches(path[skip:], pattern[1:]) for skip in range(len(path) + 1))
-    return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])

@@ -6,7 +6,6 @@ Every field carries a description and an example: errors quote them, and editors
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -277,8 +276,3 @@ class BuildStep(Table):
         description="Run it once for each target, with FLATPACK_TARGET, FLATPACK_ARCHITECTURE and FLATPACK_DEVICE set.",
         examples=[True],
     )
-
-    @property
-    def shell_command(self) -> str:
-        """The command as one line for the shell."""
-        return self.command if isinstance(self.command, str) else shlex.join(self.command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -34,8 +35,8 @@ def run(params: PackParams, inputs: Mapping[str, Path], out: Path) -> None:
     A ``flatpack.toml`` at the top of an input gives way to the one resolved for this target. Raises ``StepError`` when
     two inputs want one path, or when a path cannot stand in a box.
     """
-    claims = _gather(params, inputs)
     try:
+        claims = _gather(params, inputs)
         with open(out / "payload.tar.zst", "xb") as file:
             manifest = write_payload(
                 [claim.entry for claim in claims],
@@ -48,7 +49,9 @@ def run(params: PackParams, inputs: Mapping[str, Path], out: Path) -> None:
     except BoxError as error:
         raise StepError(error.message, place=error.place, hint=error.hint) from error
     except OSError as error:
-        raise StepError(f"packing failed: {error}", hint="is the disk full?") from error
+        raise StepError(
+            f"packing failed: {error}", hint="free some space" if error.errno == errno.ENOSPC else ""
+        ) from error
     fs.atomic_write(out / MANIFEST_NAME, manifest.encode())
 
 
@@ -86,6 +89,8 @@ def _gather(params: PackParams, inputs: Mapping[str, Path]) -> list[_Claim]:
 
 
 def _entries(source: Path, place: str) -> list[PayloadEntry]:
+    if not source.exists():
+        raise StepError(f"the input for {place or 'the top of the box'!r} is missing")
     if not source.is_dir():
         if not place:
             raise StepError(f"the file {source.name!r} has no name in the box")

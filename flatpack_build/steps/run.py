@@ -12,15 +12,16 @@ import re
 import shutil
 import signal
 import stat
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from flatpack_build import events, fs
 from flatpack_build.errors import StepError
 from flatpack_build.params import RunParams
+from flatpack_build.patterns import covers
 from flatpack_build.sandbox import EPOCH, Kind, SandboxResult, bubblewrap_problem, run_in_sandbox
 
+_OWN = "files"
 _SHOWN_LINES = 20
 _SHOWN_NAMES = 8
 _NO_NETWORK = re.compile(
@@ -31,23 +32,22 @@ _IGNORED_FOLDER = "__pycache__"
 
 
 def run(params: RunParams, inputs: Mapping[str, Path], out: Path, *, kind: Kind | None = None) -> None:
-    """Run ``params.command`` over a copy of the tree ``inputs["files"]``; its declared outputs become ``out``.
+    """Run ``params.command`` over a copy of the input trees; its declared outputs become ``out``.
 
-    An output is a path, or a pattern: ``*`` and ``?`` stand for any characters but ``/``, ``**`` for any folders.
-    A folder means everything in it. An input that is declared as an output may be changed.
+    Input ``files`` are the flatpack's own files, the others what other build steps made; all lie in one folder.
+    An output is a path or a pattern as in ``patterns``; a folder means everything in it. An input that is declared as
+    an output may be changed. ``kind`` asks for one sandbox; the default is the best that works here.
     Raises ``StepError`` when the command fails, an output is missing or no plain file, or something else was changed.
     """
-    declared = [_Declared.parse(params.name, text) for text in params.outputs]
-    files = inputs.get("files")
     with fs.temporary_folder(out.parent, prefix=".run-") as work:
         staged = work / "files"
         staged.mkdir()
         try:
-            given = _stage(files, staged) if files is not None else {}
+            given = _stage(params, inputs, staged)
             _check(params, run_in_sandbox(params.command, folder=staged, environment=params.environment, kind=kind))
             made = dict(fs.walk_files(staged))
-            _refuse_undeclared(params, declared, given, made)
-            _collect(params, declared, made, staged, out)
+            _refuse_undeclared(params, given, made)
+            _collect(params, made, staged, out)
         except OSError as error:
             raise StepError(
                 f"build step {params.name!r} could not be carried out: {error.strerror or error}"
@@ -56,48 +56,35 @@ def run(params: RunParams, inputs: Mapping[str, Path], out: Path, *, kind: Kind 
             ) from error
 
 
-@dataclass(frozen=True)
-class _Declared:
-    """One entry of ``outputs``."""
-
-    text: str
-    pattern: re.Pattern[str]
-
-    @classmethod
-    def parse(cls, step: str, text: str) -> _Declared:
-        path = PurePosixPath(text)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise StepError(
-                f"build step {step!r}: the output {text!r} is not a path inside the flatpack's folder",
-                hint='name outputs relative to the flatpack\'s folder, such as outputs = ["site/index.html"]',
-            )
-        *folders, last = path.parts
-        pattern = "".join("(?:.*/)?" if part == "**" else _segment(part) + "/" for part in folders) + _segment(last)
-        return cls(text, re.compile(pattern, re.DOTALL))
-
-    def covers(self, path: str) -> bool:
-        """Whether ``path`` (a folder: with ``/`` at its end) is this output or lies in it."""
-        names = path.rstrip("/").split("/")
-        return any(self.pattern.fullmatch("/".join(names[:count])) for count in range(1, len(names) + 1))
+def _declared(params: RunParams, name: str) -> bool:
+    return any(covers(output, name) for output in params.outputs)
 
 
-def _segment(part: str) -> str:
-    return "".join({"*": "[^/]*", "?": "[^/]"}.get(character) or re.escape(character) for character in part)
+def _stage(params: RunParams, inputs: Mapping[str, Path], staged: Path) -> dict[str, Path]:
+    """Copy the inputs, with one fixed time on every file. Returns path -> the input it came from.
 
-
-def _stage(files: Path, staged: Path) -> dict[str, Path]:
-    """Copy the inputs, with one fixed time on every file. Returns path -> the input it came from."""
-    given = {}
-    for name, entry in fs.walk_files(files):
-        target = staged / name
-        if name.endswith("/"):
-            target.mkdir(parents=True)
-            continue
-        source = Path(entry.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fs.copy_file(source, target, mode=0o755 if _executable(source.stat()) else 0o644)
-        os.utime(target, (EPOCH, EPOCH))
-        given[name] = source
+    What another build step made wins over the flatpack's own file of that path.
+    """
+    given: dict[str, Path] = {}
+    maker: dict[str, str] = {}
+    for label in sorted(inputs, key=lambda label: (label != _OWN, label)):
+        for name, entry in fs.walk_files(inputs[label]):
+            target = staged / name
+            if name.endswith("/"):
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            source = Path(entry.path)
+            if name in given:
+                if maker[name] != _OWN and not _same(given[name], entry):
+                    raise StepError(
+                        f"build step {params.name!r} gets two different files {name}: {maker[name]} and {label}",
+                        hint="let one of these steps write it under another name",
+                    )
+                target.unlink()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.copy_file(source, target, mode=0o755 if _executable(source.stat()) else 0o644)
+            os.utime(target, (EPOCH, EPOCH))
+            given[name], maker[name] = source, label
     return given
 
 
@@ -131,11 +118,9 @@ def _check(params: RunParams, result: SandboxResult) -> None:
     raise StepError(f"build step {params.name!r} failed ({ended}){printed}", hint=hint)
 
 
-def _refuse_undeclared(
-    params: RunParams, declared: Sequence[_Declared], given: Mapping[str, Path], made: Mapping[str, os.DirEntry[str]]
-) -> None:
+def _refuse_undeclared(params: RunParams, given: Mapping[str, Path], made: Mapping[str, os.DirEntry[str]]) -> None:
     def undeclared(names: Iterable[str]) -> list[str]:
-        return [name for name in names if not any(output.covers(name) for output in declared)]
+        return [name for name in names if not _declared(params, name)]
 
     created = undeclared(
         name
@@ -169,19 +154,18 @@ def _same(source: Path, entry: os.DirEntry[str]) -> bool:
 
 def _collect(
     params: RunParams,
-    declared: Sequence[_Declared],
     made: Mapping[str, os.DirEntry[str]],
     staged: Path,
     out: Path,
 ) -> None:
     """Move what is declared to ``out``, under the same relative paths."""
-    missing = [output.text for output in declared if not any(output.covers(name) for name in made)]
+    missing = [output for output in params.outputs if not any(covers(output, name) for name in made)]
     if missing:
         raise StepError(
             f"build step {params.name!r} did not make its declared output {', '.join(missing)}",
             hint="make the command write it, or correct outputs = [...]: paths are relative to the flatpack's folder",
         )
-    names = [name for name in made if any(output.covers(name) for output in declared)]
+    names = [name for name in made if _declared(params, name)]
     for name in names:
         _refuse_odd(params, name, made[name], staged)
     # Links first, while what they point to is still in its place.
@@ -209,7 +193,7 @@ def _refuse_odd(params: RunParams, name: str, entry: os.DirEntry[str], staged: P
         raise StepError(f"{what} has a name that is not UTF-8", hint="give it another name") from None
     if entry.is_symlink():
         link = Path(entry.path).readlink()
-        real = Path(entry.path).resolve()
+        real = Path(os.path.realpath(entry.path))  # Path.resolve() raises at a link to itself
         if link.is_absolute():
             raise StepError(f"{what} is a link to the absolute path {link}", hint="link relatively (ln -s -r), or copy")
         if not real.is_relative_to(staged.resolve()):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from flatpack_build.manifest.build_steps import dependencies, find_cycle, matches, takes
+from flatpack_build.manifest.build_steps import dependencies, find_cycle, takes
+from flatpack_build.patterns import matches
 
 
 @pytest.mark.parametrize(
