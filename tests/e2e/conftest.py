@@ -26,7 +26,12 @@ class Project:
         """Run a program of this environment; without ``check`` a failure is the test's to judge."""
         environment = {**os.environ, "FLATPACK_CACHE": os.fspath(self.cache), "NO_COLOR": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=self.root, env=environment, capture_output=True, text=True, timeout=600
+            [sys.executable, "-m", *command],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         if check:
             assert done.returncode == 0, done.stdout + done.stderr

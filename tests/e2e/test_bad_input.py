@@ -99,10 +99,14 @@ def test_an_unknown_flatpack_and_an_unknown_task(small: Project) -> None:
 
 
 def test_a_build_step_that_fails_shows_its_own_words(small: Project) -> None:
-    small.edit("warehouse/small/flatpack.toml", "tr a-z A-Z < words.txt > greeting.txt", "echo broken pipe dream; exit 3")
+    small.edit(
+        "warehouse/small/flatpack.toml", "tr a-z A-Z < words.txt > greeting.txt", "echo broken pipe dream; exit 3"
+    )
     said = refused(small, "'greeting'", "exit status 3", "| broken pipe dream", status=1)
     assert "run:small/greeting" in said
-    small.edit("warehouse/small/flatpack.toml", "echo broken pipe dream; exit 3", "tr a-z A-Z < words.txt > greeting.txt")
+    small.edit(
+        "warehouse/small/flatpack.toml", "echo broken pipe dream; exit 3", "tr a-z A-Z < words.txt > greeting.txt"
+    )
     small.doit("build:small")
 
 

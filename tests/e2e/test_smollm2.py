@@ -144,9 +144,7 @@ def test_list_shows_what_can_be_built(chat: Project) -> None:
     assert f"compress:{NAME}@pi5" in chat.doit("list", "--all").stdout
 
 
-def test_two_folders_and_two_caches_give_the_same_payloads(
-    chat: Project, model_cache: Path, tmp_path: Path
-) -> None:
+def test_two_folders_and_two_caches_give_the_same_payloads(chat: Project, model_cache: Path, tmp_path: Path) -> None:
     first = make_project(tmp_path / "here" / "project", model_cache, NAME)
     first.doit(f"build:{NAME}")
     second = make_project(tmp_path / "there" / "deeper" / "project", tmp_path / "cache", NAME)

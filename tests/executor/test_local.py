@@ -76,7 +76,8 @@ def child_of(process: psutil.Process) -> psutil.Process:
 
 
 @pytest.mark.parametrize(
-    ("number", "word"), [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "ran out of memory"), (signal.SIGABRT, "SIGABRT")]
+    ("number", "word"),
+    [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGKILL, "ran out of memory"), (signal.SIGABRT, "SIGABRT")],
 )
 def test_a_crash_is_a_failed_action_that_names_the_signal(
     tmp_path: Path, slow_url: str, number: signal.Signals, word: str
