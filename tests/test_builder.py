@@ -81,7 +81,7 @@ class Ground:
             Runner(store, LocalActionCache(cache), self.executor, scratch),
             [graph],
             digests=DigestCache(self.root / "digests.json"),
-            versions=lambda tool: "1",
+            versions=lambda _tool: "1",
             signer=None,
             boxes=self.root / "dist",
             record=Record(self.root / "record.jsonl"),
@@ -233,7 +233,7 @@ def test_incremental_builds_agree_with_clean_ones(
     for number in range(6):
         needs = {f"from{low}": Output(f"n{low}", "result") for high, low in links if high == number and low < number}
         source = SourceFile(str(ground.user / str(number % 3)))
-        actions.append(step(f"n{number}", upper=number % 2 == 0, source=source, **needs))
+        actions.append(step(f"n{number}", upper=number % 2 == 0, source=source, **needs))  # type: ignore[arg-type]  # the other keywords are fixed above
     for number, text in edits:
         write(ground, str(number), text)
         incremental = ground.build(actions)

@@ -12,7 +12,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
 from flatpack_build.digest import Digest
-from flatpack_build.manifest.wording import closest
+from flatpack_build.errors import SourceError
+from flatpack_build.manifest.source import parse_source
 
 Text: TypeAlias = Annotated[str, Strict()]
 Flag: TypeAlias = Annotated[bool, Strict()]
@@ -60,17 +61,11 @@ def _inner_path(text: str) -> str:
     return "/".join(parts)
 
 
-_SCHEMES = ("file", "http", "https", "hf", "pypi", "oci", "git+file", "git+http", "git+https", "git+ssh")
-
-
 def _source(text: str) -> str:
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", _filled(text))
-    if scheme and scheme[1].lower() not in _SCHEMES:
-        found = closest(scheme[1], _SCHEMES)
-        raise ValueError(
-            f"expected a path, or a source that begins with {', '.join(f'{name}:' for name in _SCHEMES)}"
-            + (f" (did you mean '{found}:'?)" if found else "")
-        )
+    try:
+        parse_source(_filled(text))
+    except SourceError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
     return text
 
 

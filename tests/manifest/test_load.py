@@ -67,7 +67,7 @@ def test_new_keys_arrive() -> None:
         ("agent.script = 'a/../../b'", 16, "expected a path that stays inside"),
         ("quality.max_perplexity = inf", 26, "expected a finite number"),
         ("model.source = ''", 16, "expected a text that is not empty, got an empty text"),
-        ("model.source = 'htps://x'", 16, "did you mean 'https:'?"),
+        ("model.source = 'htps://x'", 16, "did you mean https:"),
         ("model = {source='m', quant='q4_k_m'}", 28, "; did you mean 'Q4_K_M'?"),
         ("model = {source='m', sha256='12'}", 29, "expected a sha256: 64 hexadecimal characters"),
         ("model = {source='m.gguf', quant='int8'}", 33, "int8 is for ONNX models"),

@@ -56,7 +56,6 @@ def test_what_is_resolved_is_plain_json_and_means_the_same(file: Path) -> None:
         ("https://example.org/b.GGUF?download=true", "gguf"),
         ("hf:org/repo@main#sub/b.onnx", "onnx"),
         ("git+https://example.org/r.gguf.git@main#model", None),
-        ("hf:org/repo-gguf@main", None),
     ],
 )
 def test_the_suffix_says_what_a_model_is(source: str, form: str | None) -> None:
