@@ -28,9 +28,6 @@ _PYPROJECT = """\
 [tool.doit]
 loader = "flatpack"
 
-[tool.doit.plugins.loader]
-flatpack = "flatpack_build.doit_tasks:WarehouseLoader"
-
 [tool.flatpack-build]
 # Each setting with its default, or an example of it. Paths are relative to this folder.
 # warehouse = "warehouse"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -93,4 +94,5 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # Without a terminal nobody is there to widen it: lines stay whole.
+    Console(width=None if sys.stdout.isatty() else 240).print(table)

@@ -159,6 +159,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         return list(names)
 
     def _tasks(self, pos_args: list[str], executes: bool, state: State) -> list[Task]:
+        if executes:
+            self._need_key(pos_args)
         planner = Planner(self.project)
         tasks: list[Task] = []
         graphs: list[Graph] = []
@@ -175,8 +177,6 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             for box in graph.boxes:
                 state.spread(f"build:{graph.flatpack}@{box.target}", graph.closure([box.pack]))
         builder = self.session.build(graphs, state.forgotten)
-        if executes:
-            self._need_key(graphs, pos_args)
         for graph in graphs:
             tasks += self._groups(graph)
             tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
@@ -193,10 +193,9 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         finally:
             view.close()
 
-    def _need_key(self, graphs: Sequence[Graph], pos_args: list[str]) -> None:
+    def _need_key(self, pos_args: list[str]) -> None:
         """A missing key is said before hours of work, not after."""
-        packs = any(graph.boxes for graph in graphs)
-        if packs and (not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args)):
+        if not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args):
             _ = self.session.signer.key_id
 
     # --- tasks
