@@ -77,7 +77,7 @@ class ConvertParams(Params):
 
 @dataclass(frozen=True)
 class CompressParams(Params):
-    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf`` and the facts about it in ``out/model.json``."""
+    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf``, and facts about it in ``out/model.json``."""
 
     step: ClassVar[str] = "compress"
     tools: ClassVar[tuple[str, ...]] = ("llama-cpp-python",)
@@ -109,7 +109,7 @@ class DeviceParams(Params):
 @dataclass(frozen=True)
 class RunParams(Params):
     """Run one declared build step in a sandbox: ``command`` with the shell over a copy of its declared inputs
-    (input ``files``: a tree), its declared ``outputs`` (paths, patterns with ``*``) become ``out``."""
+    (its inputs are trees, laid over each other), its declared ``outputs`` (paths, patterns with ``*``) become ``out``."""
 
     step: ClassVar[str] = "run"
     name: str
@@ -161,7 +161,7 @@ class PackParams(Params):
     """
 
     step: ClassVar[str] = "pack"
-    tools: ClassVar[tuple[str, ...]] = ("zstandard",)
+    tools: ClassVar[tuple[str, ...]] = ("tomlkit", "zstandard")
     isolated: ClassVar[bool] = True
     flatpack: str
     flatpack_version: str
