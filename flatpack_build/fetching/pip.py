@@ -18,6 +18,8 @@ _NETWORK = (
     "Temporary failure in name resolution", "Name or service not known", "ReadTimeoutError", "ConnectTimeoutError",
 )  # fmt: skip
 _SHOWN_VERSIONS = 6
+# What says more about an installation than about where things come from; a pinned release needs no constraint.
+_IGNORED = ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT", "PIP_REQUIREMENT", "PIP_NO_BINARY", "PIP_ONLY_BINARY")
 
 
 def download(what: str, requirements: Sequence[str], folder: Path, options: Sequence[str] = ()) -> list[Path]:
@@ -42,7 +44,8 @@ def download(what: str, requirements: Sequence[str], folder: Path, options: Sequ
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
-    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in _IGNORED}
+    environment |= {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment,

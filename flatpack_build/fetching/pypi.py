@@ -16,9 +16,26 @@ from flatpack_build.manifest.source import PypiSource
 from flatpack_build.params import FetchParams
 
 
-def _wheel(source: PypiSource, work: Path, sha256: str = "") -> Path:
+def _options(filename: str) -> list[str]:
+    """What makes pip take this very wheel on any machine, built for it or not: only data is taken out of it."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename  # 30 ms
+
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename as error:
+        raise SourceError(f"{filename!r} is no wheel's name", hint="run: flatpack lock <name>") from error
+    options = []
+    for option, values in (("--platform", {tag.platform for tag in tags}), ("--abi", {tag.abi for tag in tags})):
+        options += [word for value in sorted(values) for word in (option, value)]
+    # py3 names no minor version: that of this Python will do, as it did when the wheel was locked.
+    if special := sorted(tag.interpreter for tag in tags if len(tag.interpreter) > 3):
+        options += ["--implementation", special[0][:2], "--python-version", f"{special[0][2]}.{special[0][3:]}"]
+    return options
+
+
+def _wheel(source: PypiSource, work: Path, filename: str = "", sha256: str = "") -> Path:
     line = f"{source.name}=={source.version}" + (f" --hash=sha256:{sha256}" if sha256 else "")
-    wheels = pip.download(str(source), [line], work / "wheel")
+    wheels = pip.download(str(source), [line], work / "wheel", _options(filename) if filename else [])
     if len(wheels) != 1:
         raise SourceError(f"{source}: pip brought {len(wheels)} wheels, one was expected")
     return wheels[0]
@@ -99,6 +116,6 @@ def resolve(source: PypiSource, out: Path, work: Path) -> Fetched:
 
 def fetch(params: FetchParams, source: PypiSource, out: Path, work: Path) -> None:
     """Raises ``SourceError``, ``VerificationError``."""
-    wheel = _wheel(source, work, params.identity["wheel_sha256"])
+    wheel = _wheel(source, work, params.identity["wheel"], params.identity["wheel_sha256"])
     files, _ = extract(source, wheel, out)
     check_files(params.source, params.files, files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,17 @@ def _facts(fetched: Fetched, out: Path) -> Mapping[str, int | str | float]:
         return {}
     models = [name for name in fetched.files if gguf.is_gguf(out / name)]
     return gguf.read_header(out / models[0]).facts() if len(models) == 1 else {}
+
+
+def resolve_wheels(platform: str, python: str, requirements: Sequence[str], *, work: Path) -> wheels.ResolvedWheels:
+    """The wheels that ``requirements`` come to on ``platform`` (as uv names it) with ``python`` (``3.11``), downloaded.
+
+    ``work`` is an empty folder. Raises ``SourceError``.
+    """
+    try:
+        return wheels.resolve_wheels(platform, python, requirements, work)
+    except OSError as error:
+        raise _unwritable(f"wheels for {platform}", error) from error
 
 
 def fetch_source(params: FetchParams, inputs: Mapping[str, Path], out: Path) -> None:

@@ -99,9 +99,13 @@ def compile_pins(platform: str, python: str, requirements: Sequence[str], work: 
     """
     import uv  # finds the program that the distribution brought
 
+    try:
+        program = uv.find_uv_bin()
+    except FileNotFoundError as error:
+        raise SourceError(f"wheels for {platform}: the program uv is missing", hint="run: pip install uv") from error
     listing = work / "requirements.in"
     listing.write_text("".join(line + "\n" for line in requirements))
-    command = [uv.find_uv_bin(), "pip", "compile", "--python-platform", platform, "--python-version", python,
+    command = [program, "pip", "compile", "--python-platform", platform, "--python-version", python,
                "--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--no-progress",
                "--color", "never", "--no-python-downloads", listing.name]  # fmt: skip
     settings = environment(os.environ, _pip_settings())

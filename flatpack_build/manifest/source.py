@@ -114,7 +114,7 @@ _MEANT = {"huggingface": "hf", "hub": "hf", "pip": "pypi", "wheel": "pypi", "git
 
 def _malformed(text: str, scheme: str, why: str) -> SourceError:
     form, example = FORMS[scheme]
-    return SourceError(f"malformed source {text!r}: {why}", hint=f"expected {form}, for example {example}")
+    return SourceError(f"malformed source {_hidden(text)!r}: {why}", hint=f"expected {form}, for example {example}")
 
 
 def _inside(path: str) -> bool:
@@ -140,9 +140,9 @@ def _url(text: str, scheme: str, url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise _malformed(_hidden(text), scheme, str(error)) from error
+        raise _malformed(text, scheme, str(error)) from error
     if re.search(r"[\s\x00-\x1f]", url):
-        raise _malformed(_hidden(text), scheme, "there is a space in it (write %20)")
+        raise _malformed(text, scheme, "there is a space in it (write %20)")
     if parts.password is not None or (parts.username is not None and scheme != "git+ssh"):
         raise SourceError(
             f"the source {_hidden(text)!r} holds credentials, and would be committed with them",
@@ -175,9 +175,9 @@ def _git(text: str, scheme: str, rest: str) -> GitSource:
     if rev.startswith("-") or re.search(r"[\s~^:?*\[\\\x00-\x1f]|\.\.|@\{", rev):
         raise _malformed(text, scheme, f"{rev!r} is no branch, tag or commit")
     url = f"{transport}://{host}{slash}{repository}"
-    _url(text, scheme, url)
     if not repository.strip("/"):
         raise _malformed(text, scheme, "no repository is named")
+    _url(text, scheme, url)
     path = path.strip("/")
     if not _inside(path):
         raise _malformed(text, scheme, f"{path!r} leads out of the repository")

