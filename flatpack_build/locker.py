@@ -14,8 +14,7 @@ from pathlib import Path
 from flatpack_build.digest import Json
 from flatpack_build.errors import FlatpackError, LockError, Place
 from flatpack_build.events import listening
-from flatpack_build.fetching.sources import resolve_source
-from flatpack_build.fetching.wheels import resolve_wheels
+from flatpack_build.fetching.sources import resolve_source, resolve_wheels
 from flatpack_build.fingerprint import action_key, walk
 from flatpack_build.fs import temporary_folder
 from flatpack_build.manifest.document import Document, read_document
@@ -71,7 +70,7 @@ def lock_flatpack(project: Project, name: str, runner: Runner, view: View) -> Lo
         title = f"Python packages for {need.platform}"
         with _reporting(view, title), temporary_folder(runner.scratch_folder, prefix="lock-") as work:
             start = time.monotonic()
-            resolved = resolve_wheels(need.platform, need.python, need.requirements, work / "resolve")
+            resolved = resolve_wheels(need.platform, need.python, need.requirements, work=work / "resolve")
             _keep(runner, resolved.locked.params(), resolved.folder, time.monotonic() - start)
         locked_wheels.append(resolved.locked)
         view.line(f"  locked   {title}: {len(resolved.locked.wheels)} wheels")
