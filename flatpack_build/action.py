@@ -19,7 +19,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class SourceTree:
-    """Files of the user's below ``root``, as paths relative to it with ``/``. Paths relative to root go into the key."""
+    """Files of the user's below ``root``, as paths relative to it with ``/``. These paths go into the key."""
 
     root: str
     files: tuple[str, ...]
@@ -55,7 +55,9 @@ class Action:
 
 
 StepFunction: TypeAlias = Callable[[Params, Mapping[str, Path], Path], None]
-"""What a step is: reads its inputs (files, or folders), writes below ``out``, an empty folder. Raises ``FlatpackError``.
+"""What a step is: reads its inputs (files, or folders), writes below ``out``, an empty folder.
+
+Raises ``FlatpackError``.
 
 Inputs are read-only and shared: a step never writes to them. Everything below ``out`` becomes its output: regular
 files and folders only, no links. Executability is kept, other permissions and times are not.

@@ -34,6 +34,10 @@ class FlatpackError(Exception):
         # An exception with keyword-only arguments does not survive pickling without this.
         return _rebuild, (type(self), self.message, self.place, self.hint)
 
+    def shown(self, folder: str) -> str:
+        """The text with paths below ``folder`` relative to it, as someone who works there wants to read them."""
+        return str(self).replace(folder.rstrip("/") + "/", "")
+
     def __str__(self) -> str:
         text = f"{self.place}: {self.message}" if self.place else self.message
         return f"{text}\n  hint: {self.hint}" if self.hint else text

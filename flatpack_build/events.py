@@ -1,4 +1,4 @@
-"""How a step says how far it is and what is worth knowing, without seeing a terminal. Whoever runs it listens, or not."""
+"""How a step says how far it is and what is worth knowing. Sees no terminal: whoever runs the step listens, or not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class _Nobody:
     def note(self, text: str) -> None: ...
 
 
-_listener: ContextVar[Listener] = ContextVar("listener", default=_Nobody())
+_NOBODY = _Nobody()
+_listener: ContextVar[Listener] = ContextVar("listener", default=_NOBODY)
 
 
 def progress(done: int, total: int | None, unit: str = "bytes") -> None:

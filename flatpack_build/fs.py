@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, links instead of copies, sorted tree walks. Knows nothing of stores or builds."""
+"""Files that appear whole or not at all, links instead of copies, sorted tree walks. Knows nothing of stores."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def link_or_copy(source: Path, destination: Path, *, mode: int = 0o444) -> str:
 
 
 def replace_with_link(source: Path, destination: Path, *, mode: int = 0o444) -> str:
-    """``link_or_copy`` over whatever stands at ``destination``, without a moment in which it is missing or half there."""
+    """``link_or_copy`` over whatever stands at ``destination``, with no moment in which it is missing or half."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(destination.parent, prefix=f".{destination.name}.") as folder:
         how = link_or_copy(source, folder / "new", mode=mode)
@@ -151,7 +151,7 @@ def remove_tree(root: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path, *, prefix: str) -> Iterator[Path]:
-    """A folder below ``parent`` that is gone afterwards, whatever happened (except a kill; see ``LocalStore.sweep``)."""
+    """A folder below ``parent`` that is gone afterwards, whatever happened short of a kill."""
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:

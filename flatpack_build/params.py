@@ -32,8 +32,13 @@ class Params:
 
 @dataclass(frozen=True)
 class FetchParams(Params):
-    """Bring one locked source. ``locked`` is the source as the lock spells it, ``files`` what must come out:
-    path below ``out`` -> sha256. An empty ``files`` means a whole tree whose digest is ``tree``."""
+    """Bring one locked source. ``source`` is as the lock spells it, ``files`` what must come out:
+    path below ``out`` -> sha256. An empty ``files`` means a whole tree whose digest is ``identity["tree"]``.
+
+    ``wheels:<platform>`` (a platform as uv names it) brings the Python wheels in ``files`` (file name -> sha256):
+    ``identity["python"]`` is the device's minor version, ``identity["tags"]`` its wheel platform tags, separated by
+    spaces, where they are not those that the platform's name stands for. A ``file:`` source comes as input ``file``.
+    """
 
     step: ClassVar[str] = "fetch"
     isolated: ClassVar[bool] = True
@@ -72,7 +77,7 @@ class ConvertParams(Params):
 
 @dataclass(frozen=True)
 class CompressParams(Params):
-    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf`` and the facts about it in ``out/model.json``."""
+    """Quantise a GGUF (input ``model``) to ``quant``: ``out/model.gguf``, and facts about it in ``out/model.json``."""
 
     step: ClassVar[str] = "compress"
     tools: ClassVar[tuple[str, ...]] = ("llama-cpp-python",)
@@ -104,7 +109,7 @@ class DeviceParams(Params):
 @dataclass(frozen=True)
 class RunParams(Params):
     """Run one declared build step in a sandbox: ``command`` with the shell over a copy of its declared inputs
-    (input ``files``: a tree), its declared ``outputs`` (paths, patterns with ``*``) become ``out``."""
+    (its inputs are trees, laid over each other), its declared ``outputs`` (paths, patterns with ``*``) become ``out``."""
 
     step: ClassVar[str] = "run"
     name: str
@@ -156,7 +161,7 @@ class PackParams(Params):
     """
 
     step: ClassVar[str] = "pack"
-    tools: ClassVar[tuple[str, ...]] = ("zstandard",)
+    tools: ClassVar[tuple[str, ...]] = ("tomlkit", "zstandard")
     isolated: ClassVar[bool] = True
     flatpack: str
     flatpack_version: str

@@ -14,7 +14,7 @@ Kind = Literal["file", "exec", "dir"]
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """One file (``exec``: one that may be executed) or one empty folder, whose size is 0 and digest that of no bytes."""
+    """One file (``exec``: it may be executed) or one empty folder, of size 0 and with the digest of no bytes."""
 
     path: str
     kind: Kind
@@ -43,7 +43,9 @@ class Tree:
     def decode(cls, data: bytes) -> Tree:
         """Raises ``ValueError`` when ``data`` is no tree."""
         try:
-            return cls(tuple(TreeEntry(path, kind, size, Digest(digest)) for path, kind, size, digest in json.loads(data)))
+            return cls(
+                tuple(TreeEntry(path, kind, size, Digest(digest)) for path, kind, size, digest in json.loads(data))
+            )
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a tree: {error}") from error
 

@@ -1,0 +1,83 @@
+"""The command line: the only place that prints or exits. Each command's module is loaded when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from flatpack_build import __version__
+from flatpack_build.errors import FlatpackError
+
+_COMMANDS = {
+    "build": ("flatpack_build.cli.build", "build"),
+    "completion": ("flatpack_build.cli.completion", "completion"),
+    "create": ("flatpack_build.cli.init", "create"),
+    "init": ("flatpack_build.cli.init", "init"),
+    "keygen": ("flatpack_build.cli.keys", "keygen"),
+    "list": ("flatpack_build.cli.warehouse", "list_flatpacks"),
+    "lock": ("flatpack_build.cli.lock", "lock"),
+    "targets": ("flatpack_build.cli.warehouse", "list_targets"),
+    "verify": ("flatpack_build.cli.verify", "verify"),
+    "version": ("flatpack_build.cli.version", "version"),
+}
+
+
+class _Commands(click.Group):
+    """Knows the names of all commands, and loads the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            import difflib  # only for a mistake
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see: flatpack --help"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="flatpack")
+def cli() -> None:
+    """Build, sign and ship AI for small hardware.
+
+    \b
+    Start here:
+      flatpack init my-project     make a project with a first flatpack
+      cd my-project
+      flatpack keygen --development
+      doit                         build every box of the warehouse
+    """
+
+
+def main() -> None:
+    """The console script ``flatpack``."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except FlatpackError as error:
+        click.echo(f"error: {error.shown(os.getcwd())}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,51 @@
+"""``flatpack keygen``: a pair of keys to sign boxes with, and to verify them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from flatpack_build.box.keys import generate_key, require_free
+from flatpack_build.box.passphrase import passphrase_from
+
+EPILOG = """\b
+Examples:
+  flatpack keygen                              asks for a passphrase
+  flatpack keygen --development                a key for trying things out
+  flatpack keygen ci.pem --passphrase-fd 3 3<secret.txt
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("path", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--development", is_flag=True, help="Make a key without a passphrase, for trying things out.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="F",
+    help="Take the passphrase from the first line of file F.",
+)
+@click.option(
+    "--passphrase-fd", type=click.IntRange(0), metavar="N", help="Take the passphrase from file descriptor N."
+)
+def keygen(path: Path | None, development: bool, passphrase_file: Path | None, passphrase_fd: int | None) -> None:
+    """Make a pair of RSA keys of 4096 bits: the private one at PATH (keys/signing.pem), the public one beside it.
+
+    The private key is encrypted with a passphrase: that of --passphrase-file or --passphrase-fd, else the environment
+    variable FLATPACK_PASSPHRASE, else one that is asked for. Files that exist are never replaced.
+    """
+    if path is None:
+        path = Path("keys", "development.pem" if development else "signing.pem")
+    require_free(path)  # before anybody thinks up a passphrase
+    secret = None
+    if not development:
+        source = passphrase_from(os.environ, file=passphrase_file, descriptor=passphrase_fd)
+        secret = source.read(str(path), confirm=True)
+    elif passphrase_file is not None or passphrase_fd is not None:
+        raise click.UsageError("a development key has no passphrase")
+    key = generate_key(path, passphrase=secret, development=development)
+    click.echo(f"private key  {key.private}   keep it secret" + (", and never ship with it" if development else ""))
+    click.echo(f"public key   {key.public}   give it to whoever verifies your boxes")
+    click.echo(f"key id       {key.key_id}")

@@ -1,0 +1,276 @@
+"""doit's task loader for a warehouse: makes the tasks that were asked for, and no others."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from doit import loader as doit_loader
+from doit.action import BaseAction
+from doit.cmd_base import TaskLoader2, opt_dodo
+from doit.cmd_forget import Forget
+from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError, TaskFailed
+from doit.task import Task
+
+from flatpack_build.action import Action
+from flatpack_build.doit_tasks.reporter import BuildReporter
+from flatpack_build.doit_tasks.session import Session
+from flatpack_build.doit_tasks.state import State
+from flatpack_build.errors import FlatpackError, UsageError
+from flatpack_build.graph import Graph
+from flatpack_build.planner import Planner
+from flatpack_build.project import find_project
+from flatpack_build.views import view_for
+
+_TASK = re.compile(r"(?P<step>[^:]+):(?P<flatpack>[^/@]+)(?:/(?P<part>[^@]*))?(?:@(?P<target>.*))?")
+
+_DOCS = {
+    "fetch": "fetch the bytes that flatpack.lock names",
+    "verify": "check digest, signature and format of what was fetched",
+    "convert": "turn the model into float weights",
+    "compress": "quantise the model",
+    "device": "generate the device script",
+    "run": "run a build step of the flatpack's own",
+    "assemble": "put files, scripts and wheels together",
+    "index": "index the documents",
+    "pack": "pack the payload and sign the box",
+}
+
+
+class _RunAction(BaseAction):  # type: ignore[misc]  # doit has no types
+    """Runs one action of the graph as the action of a doit task."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._name = name
+        self.task: Task | None = None
+        self.out = self.err = self.result = None
+        self.values: dict[str, object] = {}
+
+    def execute(self, out: object = None, err: object = None) -> BaseFail | None:
+        assert self._session.builder is not None
+        try:
+            self._session.builder.run(self._name, self._session.listener(self._name))
+        except FlatpackError as error:
+            return TaskFailed(error.shown(os.fspath(self._session.project.root)))
+        except Exception as error:  # noqa: BLE001 - a bug: doit's threads would lose its traceback
+            return TaskError(f"{self._name}: this is a bug in flatpack-build, please report it", error)
+        return None
+
+
+class _Remove(BaseAction):  # type: ignore[misc]
+    """The clean action of a task: what it left in the project, not what the cache holds."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+        self.task: Task | None = None
+        self.out = self.err = self.result = None
+        self.values: dict[str, object] = {}
+
+    def __str__(self) -> str:
+        return "remove " + ", ".join(self._paths)
+
+    def execute(self, out: Any = None, err: object = None) -> TaskFailed | None:
+        for path in self._paths:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                return TaskFailed(f"cannot remove {path}: {error.strerror}")
+        return None
+
+
+class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
+    """Named in ``pyproject.toml`` (``[tool.doit] loader``). Selecting one flatpack reads that flatpack only."""
+
+    cmd_options = (opt_dodo,)
+
+    def setup(self, opt_values: dict[str, Any]) -> None:
+        sys.excepthook = _quiet_interrupt(sys.excepthook)
+        try:
+            from pathlib import Path
+
+            self.project = find_project(Path.cwd())
+        except FlatpackError as error:
+            raise InvalidDodoFile(str(error)) from error
+        self.session = Session(self.project)
+        dodo = self.project.root / str(opt_values.get("dodoFile") or "dodo.py")
+        self._own: dict[str, Any] = vars(doit_loader.get_module(os.fspath(dodo))) if dodo.exists() else {}
+
+    def load_doit_config(self) -> dict[str, Any]:
+        class Bound(BuildReporter):
+            session = self.session
+
+        config: dict[str, Any] = {
+            "backend": "flatpack",
+            "dep_file": os.fspath(self.project.build / "doit.json"),
+            "reporter": Bound,
+            "num_process": self.project.settings.jobs or os.cpu_count() or 1,
+            "par_type": "thread",
+            "verbosity": 2,
+        }
+        config.update(doit_loader.load_doit_config(self._own))
+        return config
+
+    def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Task]:
+        executes = bool(getattr(cmd, "execute_tasks", False))
+        state = cmd.dep_manager.backend
+        assert isinstance(state, State)
+        state.forgetting = isinstance(cmd, Forget)
+        self.session.state = state
+        own = doit_loader.load_tasks(
+            self._own,
+            self.cmd_names,
+            allow_delayed=executes,
+            args=pos_args,
+            config=self.config,
+            task_opts=self.task_opts,
+        )
+        try:
+            return [*self._tasks(pos_args, executes, state), *own]
+        except FlatpackError as error:
+            self.session.close()
+            raise InvalidCommand(error.shown(os.fspath(self.project.root))) from error
+
+    # --- selection
+
+    def _selected(self, pos_args: Iterable[str]) -> list[str]:
+        """The flatpacks that the command line names; all when it names none."""
+        arguments = list(pos_args)
+        if not arguments:
+            return self.project.flatpacks()
+        names: dict[str, None] = {}
+        for argument in arguments:
+            match = _TASK.fullmatch(argument)
+            if match is None:
+                continue  # a task of the user's own, or a mistake that doit will name
+            wanted = match["flatpack"]
+            if any(character in wanted for character in "*?["):
+                names.update(dict.fromkeys(fnmatch.filter(self.project.flatpacks(), wanted)))
+            else:
+                self.project.flatpack_folder(wanted)
+                names[wanted] = None
+        return list(names)
+
+    def _tasks(self, pos_args: list[str], executes: bool, state: State) -> list[Task]:
+        if executes:
+            self._need_key(pos_args)
+        planner = Planner(self.project)
+        tasks: list[Task] = []
+        graphs: list[Graph] = []
+        for name in self._selected(pos_args):
+            if planner.lock_file(name).exists():
+                graphs.append(planner.graph(name))
+            elif executes:
+                self._lock(name)
+                graphs.append(planner.graph(name))
+            else:  # what it would need is not known yet, but what it would build is
+                tasks += _bare_groups(name, planner.targets(name).names)
+        for graph in graphs:
+            state.spread(f"build:{graph.flatpack}", graph.actions)
+            for box in graph.boxes:
+                state.spread(f"build:{graph.flatpack}@{box.target}", graph.closure([box.pack]))
+        builder = self.session.build(graphs, state.forgotten)
+        for graph in graphs:
+            tasks += self._groups(graph)
+            tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
+        _refuse_unknown({task.name for task in tasks}, pos_args)
+        return tasks
+
+    def _lock(self, name: str) -> None:
+        from flatpack_build.locker import lock_flatpack  # brings the fetchers: only the first build of a flatpack locks
+
+        view = view_for(sys.stdout)
+        view.line(f"{name} has no flatpack.lock yet: resolving its sources")
+        try:
+            lock_flatpack(self.project, name, self.session.runner, view)
+        finally:
+            view.close()
+
+    def _need_key(self, pos_args: list[str]) -> None:
+        """A missing key is said before hours of work, not after."""
+        if not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args):
+            _ = self.session.signer.key_id
+
+    # --- tasks
+
+    def _groups(self, graph: Graph) -> list[Task]:
+        name = graph.flatpack
+        kept = [os.fspath(self.project.build / "plans" / f"{name}.json")]
+        kept.append(os.fspath(self.project.build / "digests" / f"{name}.json"))
+        shown = [f"build:{name}@{box.target}" for box in graph.boxes]
+        tasks = [
+            Task(
+                f"build:{name}",
+                None,
+                task_dep=[*shown, *graph.actions],
+                has_subtask=True,
+                clean=[_Remove(kept)],
+                doc=f"build all boxes of {name}: {', '.join(box.target for box in graph.boxes)}",
+            )
+        ]
+        for box in graph.boxes:
+            closure = graph.closure([box.pack])
+            tasks.append(
+                Task(
+                    f"build:{name}@{box.target}",
+                    None,
+                    task_dep=[action for action in graph.actions if action in closure],
+                    has_subtask=True,
+                    doc=f"build the box of {name} for {box.target}{': ' + box.quant if box.quant else ''}",
+                )
+            )
+        return tasks
+
+    def _task(self, graph: Graph, action: Action, check: Any) -> Task:
+        boxes = {box.pack: box for box in graph.boxes}
+        clean: list[Any] = []
+        if action.name in boxes:
+            clean = [_Remove([os.fspath(self.project.dist / boxes[action.name].file_name)])]
+        return Task(
+            action.name,
+            [_RunAction(self.session, action.name)],
+            task_dep=list(action.needs),
+            uptodate=[(check, [action.name])],
+            clean=clean,
+            subtask_of=f"build:{graph.flatpack}",
+            doc=_DOCS[action.step],
+            io={"capture": False},
+        )
+
+
+def _bare_groups(name: str, targets: Sequence[str]) -> list[Task]:
+    groups = [f"build:{name}@{target}" for target in targets]
+    doc = f"build all boxes of {name}: {', '.join(targets)} (not locked yet)"
+    first = Task(f"build:{name}", None, task_dep=groups, has_subtask=True, doc=doc)
+    return [first, *(Task(group, None, doc=f"build the box of {name} (not locked yet)") for group in groups)]
+
+
+def _refuse_unknown(known: set[str], pos_args: Sequence[str]) -> None:
+    import difflib  # only for a mistake
+
+    for argument in pos_args:
+        if _TASK.fullmatch(argument) and argument not in known and not any(mark in argument for mark in "*?["):
+            near = difflib.get_close_matches(argument, known, n=1)
+            raise UsageError(
+                f"there is no task {argument!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "see: doit list --all",
+            )
+
+
+def _quiet_interrupt(before: Any) -> Any:
+    """Ctrl-C ends a build with a sentence instead of a traceback."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("\ninterrupted: what was finished is kept, build again to go on\n")
+        else:
+            before(kind, error, trace)
+
+    return hook

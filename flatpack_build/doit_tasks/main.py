@@ -1,0 +1,17 @@
+"""Runs doit inside this process, for ``flatpack build``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from doit.doit_cmd import DoitMain
+
+from flatpack_build.doit_tasks.loader import WarehouseLoader
+
+
+def run_doit(project: Path, arguments: Sequence[str]) -> int:
+    """What ``doit <arguments>`` does in the folder ``project``. The exit status is doit's."""
+    os.chdir(project)
+    return int(DoitMain(WarehouseLoader()).run(list(arguments)))

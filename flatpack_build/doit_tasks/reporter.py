@@ -1,0 +1,122 @@
+"""doit's reporter for builds: says what ran as it ends, and closes with the table of boxes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+from doit.exceptions import BaseFail, UnmetDependency
+from doit.reporter import ConsoleReporter
+
+from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.views import View, size_text, time_text, view_for
+
+if TYPE_CHECKING:
+    from flatpack_build.doit_tasks.session import Session
+
+_COLUMNS = ("box", "target", "quantisation", "size", "time", "state")
+
+
+class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
+    """Bound to one session by a subclass that names it: doit makes the instance itself."""
+
+    desc = "progress, notes and the table of boxes"
+    session: Session
+
+    def __init__(self, outstream: TextIO, options: dict[str, Any]) -> None:
+        super().__init__(outstream, options)
+        self._start = time.monotonic()
+        self.view: View = view_for(outstream)
+        self._failed: list[str] = []
+        self._ran = 0
+        self.session.view = self.view
+
+    def execute_task(self, task: Any) -> None:
+        if task.actions:
+            self.view.start(task.name)
+
+    def skip_uptodate(self, task: Any) -> None:
+        pass  # the table says it
+
+    def skip_ignore(self, task: Any) -> None:
+        self.view.line(f"  ignored  {task.name}")
+
+    def add_success(self, task: Any) -> None:
+        if not task.actions:
+            return
+        self.view.end(task.name)
+        self.session.succeeded(task.name)
+        outcome = self.session.builder.outcomes.get(task.name) if self.session.builder else None
+        if outcome is None:  # a task of the user's own
+            self.view.line(f"  done     {task.name}")
+            return
+        self._ran += outcome.state == "built"
+        size = size_text(outcome.result.size)
+        self.view.line(f"  {outcome.state:<8} {task.name:<44} {size:>9}  {time_text(outcome.seconds):>7}")
+        if outcome.state == "built":
+            for note in outcome.result.notes:
+                self.view.line(f"           {note}")
+
+    def add_failure(self, task: Any, fail: BaseFail) -> None:
+        self.view.end(task.name)
+        self._failed.append(task.name)
+        if isinstance(fail, UnmetDependency):
+            self.view.line(f"  not run  {task.name}: needs {fail.message}")
+        else:
+            self.view.line(f"  FAILED   {task.name}")
+            self.view.line("  " + fail.get_msg().strip().replace("\n", "\n  "))
+
+    def cleanup_error(self, exception: BaseFail) -> None:
+        self.view.line(exception.get_msg())
+
+    def complete_run(self) -> None:
+        self.view.close()
+        for message in self.runtime_errors:
+            self.write(f"ERROR: {message}\n")
+        builder = self.session.builder
+        if builder is not None:
+            boxes = builder.finished_boxes()
+            if boxes:
+                self._table(boxes)
+            self._summary(builder, len(boxes))
+        self.session.close()
+
+    def _table(self, boxes: list[FinishedBox]) -> None:
+        rows: list[tuple[str, ...]] = [
+            (
+                self.session.shown(box.path),
+                box.plan.target,
+                box.plan.quant or "-",
+                size_text(box.size),
+                time_text(box.seconds) if box.seconds else "-",
+                "from cache" if box.state == "cached" else box.state,
+            )
+            for box in boxes
+        ]
+        if self._ran and self.outstream.isatty():
+            from rich.console import Console  # heavy, and needless when there is nothing to do
+            from rich.table import Table
+
+            table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
+            for row in rows:
+                table.add_row(*row)
+            self.write("\n")
+            Console(file=self.outstream).print(table)
+            return
+        widths = [max(len(row[column]) for row in (_COLUMNS, *rows)) for column in range(len(_COLUMNS))]
+        self.write("\n")
+        for row in (_COLUMNS, *rows):
+            self.write("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+
+    def _summary(self, builder: Builder, boxes: int) -> None:
+        spent = time_text(time.monotonic() - self._start)
+        cached = sum(outcome.state == "cached" for outcome in builder.outcomes.values())
+        counted = [f"{self._ran} built"] if self._ran else []
+        counted += [f"{cached} from the cache"] if cached else []
+        fresh = sum(outcome.state == "up to date" for outcome in builder.outcomes.values())
+        counted += [f"{fresh} up to date"] if fresh else []
+        if self._failed:
+            counted.append(f"{len(self._failed)} failed or not run")
+        if counted or boxes:
+            signed = f"; signed by {self.session.signed_by()}" if boxes else ""
+            self.write(f"\n{', '.join(counted)} in {spent}{signed}\n")

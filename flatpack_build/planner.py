@@ -1,0 +1,202 @@
+"""From a flatpack's name to its graph: reads what a plan is made from, plans, and keeps the plan until any of that changes.
+
+Knows the project's folders; no doit and no terminal. pydantic is loaded only when there is something to plan.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flatpack_build import __version__
+from flatpack_build.digest import Digest, Json, canonical_json
+from flatpack_build.errors import PlanError, SourceError
+from flatpack_build.fs import atomic_write
+from flatpack_build.graph import Graph
+from flatpack_build.project import Project
+from flatpack_build.resources import builtin_folder
+
+_FORMAT = 1
+_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a flatpack is built for, as far as the manifest alone says it."""
+
+    flatpack: str
+    names: tuple[str, ...]
+
+
+def list_files(folder: Path) -> tuple[str, ...]:
+    """The files of a flatpack as sorted relative paths. Hidden ones and Python's caches are left out; links are followed
+    when they stay inside the folder, and refused when they lead out of it."""
+    found: list[str] = []
+    top = os.path.realpath(folder)
+
+    def visit(path: str, prefix: str, depth: int) -> None:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
+                    continue
+                name = prefix + entry.name
+                if entry.is_symlink():
+                    real = os.path.realpath(entry.path)
+                    if real != top and not real.startswith(top + os.sep):
+                        raise SourceError(
+                            f"{entry.path} is a link that leads out of the flatpack's folder",
+                            hint="copy the file into the flatpack, or name it as a source",
+                        )
+                if entry.is_dir():
+                    if depth > 64:
+                        raise SourceError(
+                            f"{entry.path} is nested too deeply", hint="does a link lead back to its parent?"
+                        )
+                    visit(entry.path, name + "/", depth + 1)
+                elif entry.is_file():
+                    found.append(name)
+                else:
+                    raise SourceError(
+                        f"{entry.path} is neither a file nor a folder, or a broken link",
+                        hint="remove it from the flatpack",
+                    )
+
+    visit(os.fspath(folder), "", 0)
+    return tuple(sorted(found))
+
+
+def profile_folders(project: Project) -> tuple[Path, ...]:
+    """Where profiles are looked for: the project's own win over the built-in ones."""
+    return (builtin_folder("targets"), project.targets)
+
+
+class Planner:
+    """Graphs of flatpacks, from the kept plan where it still holds."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+
+    def lock_file(self, name: str) -> Path:
+        return self._project.flatpack_folder(name) / "flatpack.lock"
+
+    def graph(self, name: str) -> Graph:
+        """Raises ``FlatpackError``; ``LockError`` when there is no lock or it does not match."""
+        folder = self._project.flatpack_folder(name)
+        files = list_files(folder)
+        kept = self._kept_file(name)
+        try:
+            value = json.loads(kept.read_bytes())
+            if value["made from"] == self._made_from(name, files, value["read"]):
+                return Graph.from_json(value["graph"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # absent, damaged or of another version: plan anew
+        return self._plan(name, folder, files, kept)
+
+    def targets(self, name: str) -> Target:
+        """What the manifest says it is built for; needs no lock."""
+        from flatpack_build.manifest.load import check_name, load_manifest  # pydantic: not on the hot path
+
+        path = self._project.flatpack_folder(name) / "flatpack.toml"
+        manifest = load_manifest(path)
+        check_name(manifest, path)
+        return Target(manifest.name, manifest.build_targets)
+
+    def forget(self, name: str) -> None:
+        """Drop the kept plan."""
+        self._kept_file(name).unlink(missing_ok=True)
+
+    def _kept_file(self, name: str) -> Path:
+        return self._project.build / "plans" / f"{name}.json"
+
+    def _made_from(self, name: str, files: tuple[str, ...], read: Mapping[str, Json]) -> Json:
+        """Everything that decides the plan, digested. ``read`` are the files whose content went into it."""
+        digests = {path: _digest_or_absent(path) for path in read}
+        return Digest.of_bytes(
+            canonical_json(
+                [_FORMAT, __version__, name, os.fspath(self._project.root), list(files), digests, _machine(digests)]
+            )
+        )
+
+    def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path) -> Graph:
+        from flatpack_build.manifest.document import read_document  # these bring pydantic: not on the hot path
+        from flatpack_build.manifest.load import check_name, load_manifest
+        from flatpack_build.manifest.lock import check_lock, read_lock
+        from flatpack_build.needs import all_needs
+        from flatpack_build.plan import Question, plan
+        from flatpack_build.targets import host_profile, load_profile
+
+        manifest_file, lock_file = folder / "flatpack.toml", folder / "flatpack.lock"
+        read = {os.fspath(manifest_file), os.fspath(lock_file), os.fspath(self._project.root / "pyproject.toml")}
+        document = read_document(manifest_file)
+        manifest = load_manifest(manifest_file)
+        check_name(manifest, manifest_file)
+        profiles = {}
+        for index, target in enumerate(manifest.build_targets):
+            if target == "host":
+                profiles[target] = host_profile()
+                read.add(_HOST)
+                continue
+            try:
+                profiles[target] = load_profile(target, profile_folders(self._project))
+            except PlanError as error:
+                raise PlanError(
+                    error.message, place=document.value_place(("targets", index)), hint=error.hint
+                ) from error
+            read |= {os.fspath(place / f"{target}.toml") for place in profile_folders(self._project)}
+        lock = read_lock(lock_file)
+        sources, wheels = all_needs(manifest, profiles)
+        check_lock(
+            lock, sources, [(need.platform, need.python, need.requirements) for need in wheels], os.fspath(lock_file)
+        )
+
+        def read_text(path: str) -> str:
+            for place in (folder / path, self._project.root / path):
+                if place.is_file():
+                    read.add(os.fspath(place))
+                    return place.read_text()
+            raise PlanError(
+                f"there is no key file {path!r}",
+                place=document.key_place(("model", "public_keys")),
+                hint="its path is relative to the flatpack's folder, or to the project's",
+            )
+
+        question = Question(
+            manifest=manifest,
+            folder=os.fspath(folder),
+            files=files,
+            lock=lock,
+            profiles=profiles,
+            trusted_keys=tuple(read_text(os.fspath(path)) for path in self._project.trusted_keys),
+            where=document.key_place,
+            read_text=read_text,
+        )
+        graph = plan(question)
+        value: Json = {
+            "read": dict.fromkeys(sorted(read), True),
+            "made from": self._made_from(name, files, dict.fromkeys(sorted(read), True)),
+            "graph": graph.to_json(),
+        }
+        atomic_write(kept, canonical_json(value))
+        return graph
+
+
+_HOST = "(this machine)"
+
+
+def _machine(digests: Mapping[str, str]) -> Json:
+    """What tells this machine from another, when the plan depends on it: a project folder may be shared."""
+    if _HOST not in digests:
+        return None
+    status = os.uname()
+    return [status.sysname, status.machine, status.nodename, os.cpu_count() or 0]
+
+
+def _digest_or_absent(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return Digest.of_bytes(file.read())
+    except OSError:
+        return "absent"

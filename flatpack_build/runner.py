@@ -1,0 +1,109 @@
+"""One action from key to result: look it up, else run it alone in the world and take its output into the store.
+
+Knows the store, the action cache and an executor; no graph, no doit and no terminal.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flatpack_build.action import Action
+from flatpack_build.digest import ActionKey, Json
+from flatpack_build.events import Listener
+from flatpack_build.executor.protocol import Executor, Job
+from flatpack_build.fingerprint import InputDigest, action_key
+from flatpack_build.fs import temporary_folder
+from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
+from flatpack_build.store.local import LocalActionCache, Scratch
+from flatpack_build.store.protocol import ActionResult, Store
+
+
+@dataclass(frozen=True)
+class Ran:
+    """``built`` when the step ran now, ``cached`` when its result was there already; ``seconds`` is wall time."""
+
+    result: ActionResult
+    state: Literal["built", "cached"]
+    seconds: float
+
+
+class Runner:
+    """Runs actions, at most one at a time for each key on this machine."""
+
+    def __init__(self, store: Store, cache: LocalActionCache, executor: Executor, scratch: Scratch) -> None:
+        self.store = store
+        self.cache = cache
+        self._executor = executor
+        self._scratch = scratch
+
+    @property
+    def scratch_folder(self) -> Path:
+        """A temporary folder on the store's file system."""
+        return self._scratch.folder
+
+    def complete(self, result: ActionResult) -> bool:
+        """Whether every blob of a result is still in the store."""
+        return self.store.contains(result.tree) and not missing(self.store, load_tree(self.store, result.tree))
+
+    def run(
+        self,
+        action: Action,
+        parts: list[tuple[str, Json]],
+        inputs: Mapping[str, InputDigest],
+        listener: Listener,
+        *,
+        force: bool = False,
+    ) -> Ran:
+        """Give the action's result, running its step only if nobody has, or if ``force``. Raises ``FlatpackError``."""
+        start = time.monotonic()
+        key = action_key(parts)
+        with self.cache.lock(key):
+            found = None if force else self.cache.get(key)
+            if found is not None and self.complete(found):
+                return Ran(found, "cached", time.monotonic() - start)
+            result = self._execute(action, key, parts, inputs, listener)
+            self.cache.put(result)
+        return Ran(result, "built", time.monotonic() - start)
+
+    def _execute(
+        self,
+        action: Action,
+        key: ActionKey,
+        parts: list[tuple[str, Json]],
+        inputs: Mapping[str, InputDigest],
+        listener: Listener,
+    ) -> ActionResult:
+        # The folder's name is no part of anything that comes out: steps get paths below it and must not record them.
+        with temporary_folder(self._scratch.folder, prefix=f"{action.step}-{secrets.token_hex(2)}-") as folder:
+            out = folder / "out"
+            out.mkdir()
+            job = Job(action.name, action.params, self._stage(inputs, folder / "in"), out)
+            execution = self._executor.run(job, listener)
+            tree = take_folder(self.store, out)
+        return ActionResult(
+            key=key,
+            action=action.name,
+            step=action.step,
+            tree=tree.digest,
+            size=tree.size,
+            seconds=round(execution.seconds, 4),
+            peak_memory=execution.peak_memory,
+            notes=execution.notes,
+            parts=tuple(parts),
+        )
+
+    def _stage(self, inputs: Mapping[str, InputDigest], folder: Path) -> Mapping[str, Path]:
+        """Files are read where they lie in the store; folders are laid out as links to it."""
+        staged = {}
+        for name, source in inputs.items():
+            if source.kind == "file":
+                staged[name] = self.store.path(source.digest)
+            else:
+                staged[name] = folder / name.replace("/", "-")
+                lay_out(self.store, load_tree(self.store, source.digest), staged[name])
+        return staged

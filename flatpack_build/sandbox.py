@@ -1,0 +1,226 @@
+"""Runs one shell command over one folder, cut off from the network and the rest of the machine as far as it can be.
+
+Bubblewrap does it on Linux where it works; elsewhere the command runs in the folder with a scrubbed environment, and
+the result says so. Must not know of build steps, declared outputs or the store: it runs, stops and listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, TypeAlias
+
+from flatpack_build.fs import temporary_folder
+
+Kind: TypeAlias = Literal["bubblewrap", "staged"]
+
+EPOCH = 315_532_800
+"""1980-01-01 UTC in seconds: the earliest time a zip archive can hold, so the earliest that every tool accepts."""
+
+OUTPUT_LIMIT = 64 * 1024
+"""Bytes of a command's output that are kept: the last ones."""
+
+_TEMPORARY = "/tmp"  # noqa: S108 (inside the sandbox: empty, and its own)
+_FOLDER = "/run/flatpack"  # where the command finds its folder; fixed, since tools write paths into what they make
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
+# No passwd, hosts or resolv.conf: they differ from machine to machine and a pure step needs none of them.
+_SETTINGS = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/fonts", "/etc/ssl/openssl.cnf")
+_PROBE_SECONDS = 20.0
+_DRAIN_SECONDS = 5.0
+
+# The lifeline is standard input, a pipe that only the builder holds open: when the builder dies, however it dies,
+# the watcher reads the end of it and takes the whole process group down, itself included.
+_STAGED_SCRIPT = """\
+exec 3<&0 0</dev/null
+(read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 &
+exec 3<&-
+exec /bin/sh -e -c "$1"
+"""
+
+
+@dataclass(frozen=True)
+class SandboxResult:
+    """What came of a command.
+
+    ``status`` is its exit status (128 + n: ended by signal n), ``None`` when it was stopped at its time-out;
+    ``output`` the last ``OUTPUT_LIMIT`` bytes of what it printed, both streams in their order.
+    """
+
+    kind: Kind
+    status: int | None
+    seconds: float
+    output: str
+
+
+def run_in_sandbox(
+    command: str,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout: float | None = None,
+    kind: Kind | None = None,
+) -> SandboxResult:
+    """Run ``command`` with ``/bin/sh -e`` in ``folder``, the only place it may leave something.
+
+    It sees ``environment`` and a few fixed variables, nothing of the caller's; the running interpreter is first on its
+    PATH. All it started is gone when this returns or raises, and when the calling process dies. ``timeout`` is in
+    seconds. ``kind`` asks for one sandbox; the default is the best that works here.
+    Raises ``OSError`` when the shell cannot be started; a command that fails is no error here.
+    """
+    chosen: Kind = kind or ("staged" if bubblewrap_problem() else "bubblewrap")
+    started = time.monotonic()
+    if chosen == "bubblewrap":
+        program, flags = _bubblewrap()
+        arguments = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-e", "-c", command]
+        status, output = _execute(arguments, folder, _environment(_TEMPORARY) | dict(environment), timeout)
+    else:
+        with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-home-") as home:
+            arguments = ["/bin/sh", "-c", _STAGED_SCRIPT, "sh", command]
+            status, output = _execute(
+                arguments, folder, _environment(str(home)) | dict(environment), timeout, lifeline=True
+            )
+    return SandboxResult(chosen, status, time.monotonic() - started, output.decode(errors="replace"))
+
+
+def bubblewrap_problem() -> str:
+    """Why bubblewrap cannot be used here; empty when it can. Tried once in a process."""
+    return _probe()[1]
+
+
+def _environment(home: str) -> dict[str, str]:
+    folders = [os.path.dirname(sys.executable), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
+    if sys.platform == "darwin":
+        folders.insert(1, "/opt/homebrew/bin")  # where Apple silicon keeps what others have in /usr/local/bin
+    return {
+        "PATH": ":".join(folders),
+        "HOME": home,
+        "TMPDIR": home,
+        "USER": "flatpack",
+        "LOGNAME": "flatpack",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": str(EPOCH),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _interpreter_folders() -> Iterator[str]:
+    """The running Python's folders, where they are not in the system's: under their own names and their real ones."""
+    seen: set[str] = set()
+    for prefix in (sys.base_prefix, sys.prefix):
+        for folder in (os.path.abspath(prefix), os.path.realpath(prefix)):
+            inside_system = any(folder == known or folder.startswith(known + "/") for known in _SYSTEM)
+            if folder != "/" and not inside_system and folder not in seen:
+                seen.add(folder)
+                yield folder
+
+
+def _bubblewrap_arguments(flags: Sequence[str], folder: Path) -> list[str]:
+    arguments = [
+        "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", *flags,
+        "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "flatpack",
+        "--proc", "/proc", "--dev", "/dev", "--tmpfs", _TEMPORARY,
+    ]  # fmt: skip
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            arguments += ["--symlink", str(Path(path).readlink()), path]
+        elif os.path.isdir(path):
+            arguments += ["--ro-bind", path, path]
+    for path in _SETTINGS:
+        arguments += ["--ro-bind-try", path, path]
+    for path in _interpreter_folders():
+        arguments += ["--ro-bind", path, path]
+    return [*arguments, "--bind", str(folder), _FOLDER, "--chdir", _FOLDER, "--remount-ro", "/"]
+
+
+def _bubblewrap() -> tuple[str, tuple[str, ...]]:
+    found = _probe()[0]
+    if found is None:
+        raise OSError(f"bubblewrap does not work here: {bubblewrap_problem()}")
+    return found
+
+
+@functools.cache
+def _probe() -> tuple[tuple[str, tuple[str, ...]] | None, str]:
+    """The program with the flags that work, or what went wrong."""
+    if sys.platform != "linux":
+        return None, "it is for Linux only"
+    program = shutil.which("bwrap")
+    if program is None:
+        return None, "bwrap is not installed (the package is called bubblewrap)"
+    problem = ""
+    with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-probe-") as folder:
+        # A user namespace hides who builds (always uid 1000). Root in a container may have none, and needs none.
+        for flags in (("--unshare-user", "--uid", "1000", "--gid", "1000"), ()):
+            command = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-c", "echo ready > it"]
+            try:
+                status, output = _execute(command, folder, _environment(_TEMPORARY), _PROBE_SECONDS)
+            except OSError as error:
+                return None, f"{program} cannot be run: {error.strerror}"
+            if status == 0 and (folder / "it").is_file():
+                return (program, flags), ""
+            problem = problem or output.decode(errors="replace").strip() or f"exit status {status}"
+    return None, problem
+
+
+def _execute(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout: float | None,
+    *,
+    lifeline: bool = False,
+) -> tuple[int | None, bytes]:
+    """Run to the end or the time-out; leave nothing of its process group alive. Returns status and last output.
+
+    ``lifeline``: its standard input is a pipe that ends when this process does; else it is empty.
+    """
+    process = subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        umask=0o022,
+    )
+    assert process.stdout is not None
+    last = bytearray()
+    reader = threading.Thread(target=_keep_last, args=(process.stdout, last), daemon=True)
+    reader.start()
+    status: int | None = None
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = process.wait(timeout)
+    finally:
+        # Also after a good end: what it left running in the background must not go on writing.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        # A process that made itself a session of its own may still hold the pipe: do not wait for that one.
+        reader.join(_DRAIN_SECONDS)
+        if not reader.is_alive():
+            process.stdout.close()
+    return (128 - status if status is not None and status < 0 else status), bytes(last)
+
+
+def _keep_last(stream: IO[bytes], last: bytearray) -> None:
+    while block := os.read(stream.fileno(), OUTPUT_LIMIT):
+        last += block
+        del last[:-OUTPUT_LIMIT]

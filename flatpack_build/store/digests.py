@@ -1,0 +1,69 @@
+"""Digests of the user's files, remembered by what ``stat`` says of them, so that no unchanged file is read again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from flatpack_build.digest import Digest
+from flatpack_build.errors import SourceError
+from flatpack_build.fs import atomic_write
+
+# A file changed this recently may change again without its times moving: no digest of it is remembered.
+_CLOCK_TICK_NS = 100_000_000
+_FORMAT = 1
+
+
+class DigestCache:
+    """Path -> digest, kept in one JSON file. Trusts device, inode, size, mtime and ctime together."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[int | str]] = {}
+        self._changed = False
+        try:
+            value = json.loads(path.read_bytes())
+            if value["format"] == _FORMAT:
+                self._known = value["digests"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # absent or damaged: everything is hashed again
+
+    def digest(self, path: str) -> tuple[Digest, os.stat_result]:
+        """The sha256 of a file and its status. Raises ``SourceError`` when it cannot be read."""
+        try:
+            status = os.stat(path)
+            signature = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            known = self._known.get(path)
+            if known is not None and known[:5] == signature:
+                return Digest(known[5]), status
+            now = time.time_ns()
+            digest = Digest.of_file(Path(path))
+        except OSError as error:
+            raise SourceError(
+                f"cannot read {path}: {error.strerror}", hint="check the path and its permissions"
+            ) from error
+        if now - max(status.st_mtime_ns, status.st_ctime_ns) > _CLOCK_TICK_NS:
+            self._known[path] = [*signature, digest]
+            self._changed = True
+        elif self._known.pop(path, None) is not None:
+            self._changed = True
+        return digest, status
+
+    def remember(self, path: str, digest: Digest) -> None:
+        """Note the digest of a file that has just been put in place whole, so that it is not read back."""
+        status = os.stat(path)
+        signature = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        self._known[path] = [*signature, digest]
+        self._changed = True
+
+    def save(self) -> None:
+        """Write what was learned, if anything. A failure to write loses time, not correctness, and is let go."""
+        if not self._changed:
+            return
+        try:
+            atomic_write(self._path, json.dumps({"format": _FORMAT, "digests": self._known}).encode())
+        except OSError:
+            return
+        self._changed = False

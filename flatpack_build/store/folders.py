@@ -1,0 +1,74 @@
+"""Folders into the store and out of it again, as trees of blobs. Knows no steps and no graph."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from flatpack_build.digest import Digest
+from flatpack_build.errors import StepError, StoreError
+from flatpack_build.fs import copy_file, link_or_copy, walk_files
+from flatpack_build.store.protocol import Store
+from flatpack_build.tree import Kind, Tree, TreeEntry
+
+_EMPTY = Digest.of_bytes(b"")
+
+
+def kind_of(mode: int) -> Kind:
+    """``exec`` when the owner may execute it."""
+    return "exec" if mode & stat.S_IXUSR else "file"
+
+
+def take_folder(store: Store, folder: Path) -> Tree:
+    """Move everything below ``folder`` into the store. Raises ``StepError`` for what is neither file nor folder."""
+    entries = []
+    for path, entry in walk_files(folder):
+        if path.endswith("/"):
+            entries.append(TreeEntry(path[:-1], "dir", 0, _EMPTY))
+            continue
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise StepError(
+                f"the step made {path!r}, which is not a regular file",
+                hint="write a file instead of a link, socket or pipe",
+            )
+        digest = store.add_file(Path(entry.path), move=True)
+        entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
+    tree = Tree.of(entries)
+    store.add_bytes(tree.encode())
+    return tree
+
+
+def load_tree(store: Store, digest: Digest) -> Tree:
+    """Read a tree back. Raises ``StoreError``."""
+    path = store.path(digest)
+    try:
+        return Tree.decode(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
+
+
+def missing(store: Store, tree: Tree) -> Sequence[TreeEntry]:
+    """The files of ``tree`` whose blobs the store lacks."""
+    return [entry for entry in tree.entries if entry.kind != "dir" and not store.contains(entry.digest, entry.size)]
+
+
+def lay_out(store: Store, tree: Tree, folder: Path, *, copies: bool = False) -> None:
+    """Make ``folder`` (which must not exist) hold ``tree``: by links, or by ``copies`` that may be written to."""
+    folder.mkdir(parents=True)
+    made = {""}
+    for entry in tree.entries:
+        destination = folder / entry.path
+        parent = os.path.dirname(entry.path)
+        if parent not in made:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            made.add(parent)
+        if entry.kind == "dir":
+            destination.mkdir(exist_ok=True)
+            made.add(entry.path)
+        elif copies:
+            copy_file(store.path(entry.digest), destination, mode=entry.mode)
+        else:
+            link_or_copy(store.path(entry.digest), destination, mode=0o555 if entry.kind == "exec" else 0o444)
