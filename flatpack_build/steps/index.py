@@ -41,11 +41,11 @@ def embedder_files(folder: Path) -> tuple[Path, Path]:
     """
     found: list[Path] = []
     for pattern in ("*.safetensors", "*.json"):
-        files = sorted(folder.glob(pattern))
+        files = sorted(folder.rglob(pattern))
         if len(files) != 1:
             names = ", ".join(file.name for file in files) or "none"
             raise StepError(
-                f"one {pattern} is expected in the embedder's folder; there is {names}",
+                f"one {pattern} is expected below the embedder's folder; there is {names}",
                 hint="an embedder is one table of vectors (*.safetensors) and one tokenizer (*.json)",
             )
         found.append(files[0])

@@ -29,7 +29,7 @@ class _Reader(HTMLParser):
         self._begun = False  # whether a character that is seen stands in the parts
         self._first = 1
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - the base's signature
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _UNSEEN:
             self._unseen += 1
         elif tag in _BREAKING:
