@@ -103,7 +103,7 @@ build_wheel() {
   printf '%s\n' "$recipe" >"$folder/recipe"
 }
 
-# A fixed place for source and build, relative to which ccache finds the work of another clone again.
+# A fixed place for source and build, relative to which ccache finds most of the work of another clone again.
 compile_wheel() {
   pin "$name" >"$folder/requirement.txt" &&
     pip download --no-deps --no-binary "$name" --require-hashes --build-constraint "$build_lock" \
@@ -114,7 +114,7 @@ compile_wheel() {
 
 # By name from its folder, not by path: a path would be recorded as where the package came from.
 install_wheel() {
-  pip install --quiet --no-deps --no-index --find-links ".wheels/$1" --force-reinstall "$1==$(pinned_version "$1")"
+  pip install -qq --no-deps --no-index --find-links ".wheels/$1" --force-reinstall "$1==$(pinned_version "$1")"
 }
 
 want=$(ingredients | cksum)
@@ -130,7 +130,7 @@ rm -f "$stamp"
 mkdir -p .wheels
 
 pin pip >.wheels/pip.txt
-pip install --quiet --require-hashes --requirement .wheels/pip.txt
+pip install -qq --require-hashes --requirement .wheels/pip.txt
 
 export CCACHE_BASEDIR="$root/.wheels" CCACHE_NOHASHDIR=1
 export HNSWLIB_NO_NATIVE=1
@@ -145,9 +145,9 @@ install_wheel hnswlib
 install_wheel llama-cpp-python
 
 say "installing the packages of $lock"
-pip install --quiet --no-deps --require-hashes --requirement "$lock"
+pip install -qq --no-deps --require-hashes --requirement "$lock"
 say "installing flatpack-build"
-pip install --quiet --no-deps --build-constraint "$build_lock" --editable .
+pip install -qq --no-deps --build-constraint "$build_lock" --editable .
 "$python" -c 'import hnswlib, llama_cpp' || fail "the packages built in .wheels do not load." \
   "Build them again: rm -rf .wheels .venv && make setup"
 
