@@ -20,7 +20,7 @@ import zstandard
 from flatpack_build.digest import Digest
 from tests.e2e.conftest import REPOSITORY, Project, make_project
 
-pytestmark = [pytest.mark.model, pytest.mark.network, pytest.mark.xdist_group("model")]
+pytestmark = [pytest.mark.model, pytest.mark.network]
 
 NAME = "smollm2-chat"
 TARGETS = ["jetson-orin-nano", "laptop", "pi5"]
