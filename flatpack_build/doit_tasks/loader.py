@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import fnmatch
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -94,12 +96,11 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
     def setup(self, opt_values: dict[str, Any]) -> None:
         sys.excepthook = _quiet_interrupt(sys.excepthook)
         try:
-            from pathlib import Path
-
             self.project = find_project(Path.cwd())
         except FlatpackError as error:
             raise InvalidDodoFile(str(error)) from error
         self.session = Session(self.project)
+        atexit.register(self.session.close)  # whichever reporter runs, and however the run ends
         dodo = self.project.root / str(opt_values.get("dodoFile") or "dodo.py")
         self._own: dict[str, Any] = vars(doit_loader.get_module(os.fspath(dodo))) if dodo.exists() else {}
 
@@ -133,23 +134,26 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             task_opts=self.task_opts,
         )
         try:
-            return [*self._tasks(pos_args, executes, state), *own]
+            ours = self._tasks(pos_args, executes, state, {task.name for task in own})
         except FlatpackError as error:
             self.session.close()
             raise InvalidCommand(error.shown(os.fspath(self.project.root))) from error
+        state.keyed = frozenset(task.name for task in ours)
+        return [*ours, *own]
 
     # --- selection
 
-    def _selected(self, pos_args: Iterable[str]) -> list[str]:
+    def _selected(self, pos_args: Collection[str], own: Collection[str]) -> list[str]:
         """The flatpacks that the command line names; all when it names none."""
-        arguments = list(pos_args)
-        if not arguments:
+        if not pos_args:
             return self.project.flatpacks()
         names: dict[str, None] = {}
-        for argument in arguments:
+        for argument in pos_args:
+            if argument in own:
+                continue
             match = _TASK.fullmatch(argument)
             if match is None:
-                continue  # a task of the user's own, or a mistake that doit will name
+                continue  # a mistake that doit will name
             wanted = match["flatpack"]
             if any(character in wanted for character in "*?["):
                 names.update(dict.fromkeys(fnmatch.filter(self.project.flatpacks(), wanted)))
@@ -158,13 +162,13 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 names[wanted] = None
         return list(names)
 
-    def _tasks(self, pos_args: list[str], executes: bool, state: State) -> list[Task]:
+    def _tasks(self, pos_args: list[str], executes: bool, state: State, own: Collection[str]) -> list[Task]:
         if executes:
             self._need_key(pos_args)
         planner = Planner(self.project)
         tasks: list[Task] = []
         graphs: list[Graph] = []
-        for name in self._selected(pos_args):
+        for name in self._selected(pos_args, own):
             if planner.lock_file(name).exists():
                 graphs.append(planner.graph(name))
             elif executes:
@@ -180,7 +184,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         for graph in graphs:
             tasks += self._groups(graph)
             tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
-        _refuse_unknown({task.name for task in tasks}, pos_args)
+        _refuse_unknown({*own, *(task.name for task in tasks)}, pos_args)
         return tasks
 
     def _lock(self, name: str) -> None:
