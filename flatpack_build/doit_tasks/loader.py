@@ -20,10 +20,11 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError
 from doit.task import Task
 
 from flatpack_build.action import Action
+from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
 from flatpack_build.doit_tasks.state import State
-from flatpack_build.errors import FlatpackError, UsageError
+from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
 from flatpack_build.project import find_project
@@ -92,6 +93,10 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
     """Named in ``pyproject.toml`` (``[tool.doit] loader``). Selecting one flatpack reads that flatpack only."""
 
     cmd_options = (opt_dodo,)
+
+    def __init__(self, options: BuildOptions | None = None) -> None:
+        super().__init__()
+        self.options = options or BuildOptions.from_environment(os.environ)
 
     def setup(self, opt_values: dict[str, Any]) -> None:
         sys.excepthook = _quiet_interrupt(sys.excepthook)
@@ -171,6 +176,12 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         for name in self._selected(pos_args, own):
             if planner.lock_file(name).exists():
                 graphs.append(planner.graph(name))
+            elif executes and self.options.locked:
+                raise LockError(
+                    "there is no lock, and this build may not make one",
+                    place=Place(os.fspath(planner.lock_file(name))),
+                    hint=f"run: flatpack lock {name}, and commit the lock",
+                )
             elif executes:
                 self._lock(name)
                 graphs.append(planner.graph(name))
