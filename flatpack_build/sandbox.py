@@ -31,7 +31,8 @@ EPOCH = 315_532_800
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of a command's output that are kept: the last ones."""
 
-_TEMPORARY = "/tmp"  # noqa: S108 (inside the sandbox: empty, and its own)
+_TEMPORARY = "/tmp"  # noqa: S108 (inside the sandbox, and its own)
+_HOME = "/tmp/home"  # noqa: S108 (a folder of its own: the running Python may be bound somewhere below /tmp)
 _FOLDER = "/run/flatpack"  # where the command finds its folder; fixed, since tools write paths into what they make
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 # No passwd, hosts or resolv.conf: they differ from machine to machine and a pure step needs none of them.
@@ -83,7 +84,7 @@ def run_in_sandbox(
     if chosen == "bubblewrap":
         program, flags = _bubblewrap()
         arguments = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-e", "-c", command]
-        status, output = _execute(arguments, folder, _environment(_TEMPORARY) | dict(environment), timeout)
+        status, output = _execute(arguments, folder, _environment(_HOME) | dict(environment), timeout)
     else:
         with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-home-") as home:
             arguments = ["/bin/sh", "-c", _STAGED_SCRIPT, "sh", command]
@@ -132,7 +133,7 @@ def _bubblewrap_arguments(flags: Sequence[str], folder: Path) -> list[str]:
     arguments = [
         "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", *flags,
         "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "flatpack",
-        "--proc", "/proc", "--dev", "/dev", "--tmpfs", _TEMPORARY,
+        "--proc", "/proc", "--dev", "/dev", "--tmpfs", _TEMPORARY, "--dir", _HOME,
     ]  # fmt: skip
     for path in _SYSTEM:
         if os.path.islink(path):
@@ -167,7 +168,7 @@ def _probe() -> tuple[tuple[str, tuple[str, ...]] | None, str]:
         for flags in (("--unshare-user", "--uid", "1000", "--gid", "1000"), ()):
             command = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-c", "echo ready > it"]
             try:
-                status, output = _execute(command, folder, _environment(_TEMPORARY), _PROBE_SECONDS)
+                status, output = _execute(command, folder, _environment(_HOME), _PROBE_SECONDS)
             except OSError as error:
                 return None, f"{program} cannot be run: {error.strerror}"
             if status == 0 and (folder / "it").is_file():

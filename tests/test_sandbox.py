@@ -125,6 +125,11 @@ def test_what_it_leaves_running_is_killed(tmp_path: Path, kind: Kind) -> None:
     assert_dead(tmp_path / "heart")
 
 
+def obey_interrupts() -> None:
+    """What is started in the background of a script ignores SIGINT, and so would all that these tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @both
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_dies_with_the_builder(tmp_path: Path, kind: Kind, number: signal.Signals) -> None:
@@ -136,6 +141,7 @@ def test_dies_with_the_builder(tmp_path: Path, kind: Kind, number: signal.Signal
         [sys.executable, "-c", code, f"sh -c '{HEART}'", str(tmp_path), kind],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
+        preexec_fn=obey_interrupts,
     )
     try:
         deadline = time.monotonic() + 20
@@ -186,7 +192,7 @@ def test_cannot_read_elsewhere(tmp_path: Path) -> None:
 def test_looks_the_same_on_every_machine(tmp_path: Path) -> None:
     result = run("pwd; uname -n; id -u; echo $HOME; ls /proc | grep -c '^[0-9]'", tmp_path, "bubblewrap")
     here, host, user, home, processes = result.output.split()
-    assert (here, host, user, home) == ("/run/flatpack", "flatpack", "1000", "/tmp")
+    assert (here, host, user, home) == ("/run/flatpack", "flatpack", "1000", "/tmp/home")
     assert int(processes) < 8
 
 

@@ -41,11 +41,17 @@ def add_slow(project: Project) -> None:
     (folder / "flatpack.toml").write_text(SLOW)
 
 
+def obey_interrupts() -> None:
+    """What is started in the background of a script ignores SIGINT, and so would all that these tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "FLATPACK_CACHE": str(project.cache)}
     return subprocess.Popen(
         [sys.executable, "-m", "doit", *arguments],
         cwd=project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=obey_interrupts,
     )  # fmt: skip
 
 
