@@ -62,7 +62,7 @@ def test_two_processes_give_the_same_bytes_even_with_dirty_memory(tmp_path: Path
         out = tmp_path / dirt
         out.mkdir()
         more = {"PYTHONPATH": str(REPOSITORY), "MALLOC_PERTURB_": dirt, "PYTHONHASHSEED": dirt}
-        command = [sys.executable, "-c", program, inputs["docs"], inputs["embedder"], out]
+        command = [sys.executable, "-c", program, *map(str, (inputs["docs"], inputs["embedder"], out))]
         subprocess.run(command, env=os.environ | more, check=True, timeout=120, cwd=tmp_path)
         outputs.append({name: (out / name).read_bytes() for name in FILES})
     assert outputs[0] == outputs[1]

@@ -47,7 +47,9 @@ def test_code_stays_with_the_sentence_before_it() -> None:
     assert [chunk.text.endswith("\nrun") for chunk in chunks] == [True, False]
 
 
-@pytest.mark.parametrize("text", ["word " * 2000, "x" * 5000, "```\n" + "line of code\n" * 600 + "```", "- " + "i " * 3000])
+@pytest.mark.parametrize(
+    "text", ["word " * 2000, "x" * 5000, "```\n" + "line of code\n" * 600 + "```", "- " + "i " * 3000]
+)
 def test_no_chunk_is_too_long_and_nothing_is_lost(text: str) -> None:
     chunks = list(chunks_of(document(text)))
     assert all(0 < len(chunk.text) <= MAX_CHARACTERS for chunk in chunks)
