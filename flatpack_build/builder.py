@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
-from flatpack_build.errors import FlatpackError, SourceError, StoreError
+from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
 from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import replace_with_link, temporary_folder
@@ -98,6 +98,9 @@ class Builder:
         """Whether there is nothing to do for this action. An error met here is raised by ``run``, where it is reported."""
         if name in self._forced:
             return False
+        # doit asks in order, but `doit list --status` does not.
+        if not all(need in self.outcomes or self.check(need) for need in self._actions[name].needs):
+            return False
         try:
             parts, _ = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
@@ -134,6 +137,8 @@ class Builder:
         return InputDigest("tree", tree.digest, tree.size)
 
     def _output_digest(self, source: Output) -> InputDigest:
+        if source.action not in self.outcomes:
+            raise UsageError(f"{source.action} has not been built", hint="build it first, or leave --single out")
         tree = self._tree(self.outcomes[source.action].result.tree)
         if not source.member:
             return InputDigest("tree", tree.digest, tree.size)

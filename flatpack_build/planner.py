@@ -5,6 +5,7 @@ Knows the project's folders; no doit and no terminal. pydantic is loaded only wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -179,7 +180,8 @@ class Planner:
             "made from": self._made_from(name, files, dict.fromkeys(sorted(read), True)),
             "graph": graph.to_json(),
         }
-        atomic_write(kept, canonical_json(value))
+        with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
+            atomic_write(kept, canonical_json(value))
         return graph
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flatpack_build.digest import Json
+from flatpack_build.errors import StoreError
 from flatpack_build.fingerprint import InputDigest
 from flatpack_build.runner import Ran
 
@@ -36,7 +37,13 @@ class Record:
             "notes": list(result.notes),
         }
         with self._mutex:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "a" if self._started else "w", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self._path, "a" if self._started else "w", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise StoreError(
+                    f"cannot write the record of the build, {self._path}: {error.strerror}",
+                    hint="free some space, or make the folder writable: what was built is kept",
+                ) from error
             self._started = True

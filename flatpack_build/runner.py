@@ -19,7 +19,7 @@ from flatpack_build.executor.protocol import Executor, Job
 from flatpack_build.fingerprint import InputDigest, action_key
 from flatpack_build.fs import temporary_folder
 from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
-from flatpack_build.store.local import LocalActionCache, Scratch
+from flatpack_build.store.local import LocalActionCache, Scratch, cannot
 from flatpack_build.store.protocol import ActionResult, Store
 
 
@@ -78,13 +78,16 @@ class Runner:
         inputs: Mapping[str, InputDigest],
         listener: Listener,
     ) -> ActionResult:
-        # The folder's name is no part of anything that comes out: steps get paths below it and must not record them.
-        with temporary_folder(self._scratch.folder, prefix=f"{action.step}-{secrets.token_hex(2)}-") as folder:
-            out = folder / "out"
-            out.mkdir()
-            job = Job(action.name, action.params, self._stage(inputs, folder / "in"), out)
-            execution = self._executor.run(job, listener)
-            tree = take_folder(self.store, out)
+        try:
+            # The folder's name is no part of anything that comes out: steps get paths below it and must not record them.
+            with temporary_folder(self._scratch.folder, prefix=f"{action.step}-{secrets.token_hex(2)}-") as folder:
+                out = folder / "out"
+                out.mkdir()
+                job = Job(action.name, action.params, self._stage(inputs, folder / "in"), out)
+                execution = self._executor.run(job, listener)
+                tree = take_folder(self.store, out)
+        except OSError as error:
+            raise cannot(f"prepare {action.name}", error, self.cache.root) from error
         return ActionResult(
             key=key,
             action=action.name,

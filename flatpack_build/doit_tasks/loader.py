@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import fnmatch
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,10 +20,11 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError
 from doit.task import Task
 
 from flatpack_build.action import Action
+from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
 from flatpack_build.doit_tasks.state import State
-from flatpack_build.errors import FlatpackError, UsageError
+from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
 from flatpack_build.project import find_project
@@ -91,15 +94,18 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
 
     cmd_options = (opt_dodo,)
 
+    def __init__(self, options: BuildOptions | None = None) -> None:
+        super().__init__()
+        self.options = options or BuildOptions.from_environment(os.environ)
+
     def setup(self, opt_values: dict[str, Any]) -> None:
         sys.excepthook = _quiet_interrupt(sys.excepthook)
         try:
-            from pathlib import Path
-
             self.project = find_project(Path.cwd())
         except FlatpackError as error:
             raise InvalidDodoFile(str(error)) from error
         self.session = Session(self.project)
+        atexit.register(self.session.close)  # whichever reporter runs, and however the run ends
         dodo = self.project.root / str(opt_values.get("dodoFile") or "dodo.py")
         self._own: dict[str, Any] = vars(doit_loader.get_module(os.fspath(dodo))) if dodo.exists() else {}
 
@@ -133,23 +139,26 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             task_opts=self.task_opts,
         )
         try:
-            return [*self._tasks(pos_args, executes, state), *own]
+            ours = self._tasks(pos_args, executes, state, {task.name for task in own})
         except FlatpackError as error:
             self.session.close()
             raise InvalidCommand(error.shown(os.fspath(self.project.root))) from error
+        state.keyed = frozenset(task.name for task in ours)
+        return [*ours, *own]
 
     # --- selection
 
-    def _selected(self, pos_args: Iterable[str]) -> list[str]:
+    def _selected(self, pos_args: Collection[str], own: Collection[str]) -> list[str]:
         """The flatpacks that the command line names; all when it names none."""
-        arguments = list(pos_args)
-        if not arguments:
+        if not pos_args:
             return self.project.flatpacks()
         names: dict[str, None] = {}
-        for argument in arguments:
+        for argument in pos_args:
+            if argument in own:
+                continue
             match = _TASK.fullmatch(argument)
             if match is None:
-                continue  # a task of the user's own, or a mistake that doit will name
+                continue  # a mistake that doit will name
             wanted = match["flatpack"]
             if any(character in wanted for character in "*?["):
                 names.update(dict.fromkeys(fnmatch.filter(self.project.flatpacks(), wanted)))
@@ -158,15 +167,21 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 names[wanted] = None
         return list(names)
 
-    def _tasks(self, pos_args: list[str], executes: bool, state: State) -> list[Task]:
+    def _tasks(self, pos_args: list[str], executes: bool, state: State, own: Collection[str]) -> list[Task]:
         if executes:
             self._need_key(pos_args)
         planner = Planner(self.project)
         tasks: list[Task] = []
         graphs: list[Graph] = []
-        for name in self._selected(pos_args):
+        for name in self._selected(pos_args, own):
             if planner.lock_file(name).exists():
                 graphs.append(planner.graph(name))
+            elif executes and self.options.locked:
+                raise LockError(
+                    "there is no lock, and this build may not make one",
+                    place=Place(os.fspath(planner.lock_file(name))),
+                    hint=f"run: flatpack lock {name}, and commit the lock",
+                )
             elif executes:
                 self._lock(name)
                 graphs.append(planner.graph(name))
@@ -180,7 +195,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         for graph in graphs:
             tasks += self._groups(graph)
             tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
-        _refuse_unknown({task.name for task in tasks}, pos_args)
+        _refuse_unknown({*own, *(task.name for task in tasks)}, pos_args)
         return tasks
 
     def _lock(self, name: str) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from doit.doit_cmd import DoitMain
 
 from flatpack_build.doit_tasks.loader import WarehouseLoader
+from flatpack_build.doit_tasks.options import BuildOptions
 
 
-def run_doit(project: Path, arguments: Sequence[str]) -> int:
+def run_doit(project: Path, arguments: Sequence[str], options: BuildOptions) -> int:
     """What ``doit <arguments>`` does in the folder ``project``. The exit status is doit's."""
     os.chdir(project)
-    return int(DoitMain(WarehouseLoader()).run(list(arguments)))
+    return int(DoitMain(WarehouseLoader(options)).run(list(arguments)))

@@ -95,6 +95,4 @@ class Session:
     def close(self) -> None:
         if self.builder is not None:
             self.builder.close()
-        if self.state is not None:
-            self.state.dump()
         self.scratch.close()

@@ -1,6 +1,6 @@
-"""What doit is to remember between runs: which tasks the user told it to forget or to ignore. Nothing else.
+"""What doit is to remember between runs: which tasks to forget or to ignore, and the state of the user's own tasks.
 
-doit's own idea of "up to date" has no say here (docs/adr/0001), so successes are not recorded at all.
+doit's idea of "up to date" has no say over the tasks of flatpacks (docs/adr/0001), so their successes are not recorded.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from doit.exceptions import InvalidCommand
 
 from flatpack_build.fs import atomic_write
 
@@ -28,6 +30,8 @@ class State:
         self._changed = False
         self.forgetting = False
         """Set while ``doit forget`` runs: only then does removing a task mean that it shall run again."""
+        self.keyed: frozenset[str] = frozenset()
+        """The tasks of flatpacks: their action keys judge them."""
         try:
             value = json.loads(self._path.read_bytes())
             self._tasks = {str(task): dict(marks) for task, marks in value.items()}
@@ -56,7 +60,7 @@ class State:
         return self._tasks.get(task_id, {}).get(dependency)
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
-        if dependency == _IGNORED:
+        if dependency == _IGNORED or task_id not in self.keyed:
             self._tasks.setdefault(task_id, {})[dependency] = value
             self._changed = True
 
@@ -64,7 +68,9 @@ class State:
         return task_id in self._tasks
 
     def remove(self, task_id: str) -> None:
-        if self.forgetting:
+        if task_id not in self.keyed:
+            self._changed = self._tasks.pop(task_id, None) is not None or self._changed
+        elif self.forgetting:
             self._tasks[task_id] = {_FORGOTTEN: True}
             self._changed = True
 
@@ -75,5 +81,8 @@ class State:
     def dump(self) -> None:
         if self._changed:
             kept = {task: marks for task, marks in self._tasks.items() if marks}
-            atomic_write(self._path, json.dumps(kept, sort_keys=True).encode())
+            try:
+                atomic_write(self._path, json.dumps(kept, sort_keys=True).encode())
+            except OSError as error:
+                raise InvalidCommand(f"cannot write {self._path}: {error.strerror}") from error
             self._changed = False

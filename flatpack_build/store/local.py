@@ -22,7 +22,7 @@ from flatpack_build.store.locks import Lock, try_lock
 from flatpack_build.store.protocol import ActionResult
 
 
-def _cannot(doing: str, error: OSError, root: Path) -> StoreError:
+def cannot(doing: str, error: OSError, root: Path) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = f"free some space on the disk of {root}; nothing that was built so far is lost"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -92,7 +92,7 @@ class LocalStore:
                     os.unlink(temporary)
                 raise
         except OSError as error:
-            raise _cannot(f"store {source.name}", error, self.root) from error
+            raise cannot(f"store {source.name}", error, self.root) from error
         return digest
 
     def add_bytes(self, data: bytes) -> Digest:
@@ -101,7 +101,7 @@ class LocalStore:
             try:
                 atomic_write(self._name(digest), data, mode=0o444)
             except OSError as error:
-                raise _cannot("store a blob", error, self.root) from error
+                raise cannot("store a blob", error, self.root) from error
         return digest
 
 
@@ -122,7 +122,7 @@ class LocalActionCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _cannot("read an action", error, self.root) from error
+            raise cannot("read an action", error, self.root) from error
         try:
             return ActionResult.decode(data)
         except ValueError:
@@ -132,7 +132,7 @@ class LocalActionCache:
         try:
             atomic_write(Path(self._name(result.key)), result.encode())
         except OSError as error:
-            raise _cannot("record an action", error, self.root) from error
+            raise cannot("record an action", error, self.root) from error
 
     def lock(self, key: ActionKey) -> Lock:
         """Wait until nobody else works on ``key``, in this or another process."""
@@ -158,7 +158,7 @@ class Scratch:
                 self._lock.acquire()
                 folder.mkdir(mode=0o700)
             except OSError as error:
-                raise _cannot("make a temporary folder", error, self._parent.parent) from error
+                raise cannot("make a temporary folder", error, self._parent.parent) from error
             self._folder = folder
         return self._folder
 
