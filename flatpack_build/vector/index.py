@@ -178,7 +178,9 @@ class VectorIndex:
             raise VerificationError(str(error), place=Place(str(folder / CHUNKS_FILE)), hint=_REBUILD) from error
         if not len(chunks) == graph.get_current_count() == facts["count"]:
             raise VerificationError(
-                f"{len(chunks)} chunks but {graph.get_current_count()} vectors", place=Place(str(folder)), hint=_REBUILD
+                f"{len(chunks)} chunks and {graph.get_current_count()} vectors where {facts['count']} are expected",
+                place=Place(str(folder)),
+                hint=_REBUILD,
             )
         return cls(graph, chunks, embedder)
 

@@ -26,8 +26,10 @@ _INLINE = (
     (re.compile(r"(?<![\w*])\*(?=[^\s*])(.+?)(?<=[^\s*])\*(?![\w*])"), r"\1"),
     (re.compile(r"(?<![\w_])_(?=[^\s_])(.+?)(?<=[^\s_])_(?![\w_])"), r"\1"),
     (re.compile(r"~~(?=\S)(.+?)(?<=\S)~~"), r"\1"),
-    (re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~])"), r"\1"),
 )
+_PRIVATE = 0xE000
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_HIDDEN = re.compile(f"[{chr(_PRIVATE + 0x21)}-{chr(_PRIVATE + 0x7E)}]")
 _CODE_SPAN = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
 
 
@@ -43,9 +45,11 @@ def inline_text(text: str) -> str:
 
 
 def _unmarked(text: str) -> str:
+    # Out of the way while marks are taken off: to characters that stand for nothing, one for each of ASCII.
+    text = _ESCAPED.sub(lambda match: chr(_PRIVATE + ord(match.group(1))), text)
     for pattern, replacement in _INLINE:
         text = pattern.sub(replacement, text)
-    return html.unescape(text)
+    return html.unescape(_HIDDEN.sub(lambda match: chr(ord(match.group()) - _PRIVATE), text))
 
 
 def markdown_blocks(text: str) -> Iterator[Block]:

@@ -31,7 +31,9 @@ _END = re.compile(
     rf"|[\u3002\uff01\uff1f\uff61]+[\u300d\u300f\u3011\uff09{_CLOSING}]*"
 )
 _WORD_BEFORE = re.compile(r"""[^\s('"\[{\u2018\u201c\u00ab]+$""")
-_OPENING = "'\"([{\u2018\u201c\u201e\u00ab\u00bf\u00a1*_`"
+# The first character of the next word, behind what may open it.
+_AFTER = re.compile(r"\s*['\"(\[{\u2018\u201c\u201e\u00ab\u00bf\u00a1*_`]*(.)")
+_LONGEST_WORD = 64
 
 
 def split_sentences(text: str) -> list[str]:
@@ -47,12 +49,13 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _splits_here(text: str, start: int, match: re.Match[str]) -> bool:
-    after = text[match.end() :].lstrip().lstrip(_OPENING)
-    if after and after[0].islower():
+    following = _AFTER.match(text, match.end())
+    after = following.group(1) if following else ""
+    if after.islower():
         return False
     if match.group().rstrip("'\"\u2019\u201d\u00bb)]}") != ".":
         return True  # "!", "?", "…", "...", "。": only a lone full stop also ends abbreviations and ordinals
-    before = _WORD_BEFORE.search(text, start, match.start())
+    before = _WORD_BEFORE.search(text, max(start, match.start() - _LONGEST_WORD), match.start())
     if before is None:
         return False
     word = before.group()
@@ -64,5 +67,5 @@ def _splits_here(text: str, start: int, match: re.Match[str]) -> bool:
     if "." in word and all(len(part) <= 2 for part in word.split(".")) and not word[0].isdigit():
         return False  # "e.g.", "U.S.", "z.B."
     if word.lower() in _BEFORE_NUMBER:
-        return not after[:1].isdigit()
+        return not after.isdigit()
     return word.lower() not in _ABBREVIATIONS
