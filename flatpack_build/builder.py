@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -16,6 +17,7 @@ from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
+from flatpack_build.last import last_file, read_last, write_last
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
 from flatpack_build.store.digests import DigestCache
@@ -76,6 +78,7 @@ class Builder:
         boxes: Path,
         record: Record,
         forced: Collection[str] = (),
+        last: Path | None = None,
     ) -> None:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
@@ -87,6 +90,7 @@ class Builder:
         self._folder = boxes
         self._record = record
         self._forced = set(forced)
+        self._last = last
         self._trees: dict[Digest, Tree] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
@@ -114,9 +118,26 @@ class Builder:
         self.outcomes[name] = Outcome("up to date", 0.0, result)
         return True
 
-    def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+    def problem(self, name: str) -> FlatpackError | None:
+        """The error that ``check`` met and that ``run`` will raise."""
+        return self._checked.get(name)
+
+    def known_parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+        """The walk as far as it is known: inputs from actions without an outcome are left out. Raises ``FlatpackError``."""
+        sources = self._actions[name].inputs.items()
+        known = [key for key, source in sources if not isinstance(source, Output) or source.action in self.outcomes]
+        return self._parts(name, known)
+
+    def tree(self, digest: Digest) -> Tree:
+        """A tree that this build has met, or that the store holds. Raises ``StoreError``."""
+        return self._tree(digest)
+
+    def _parts(
+        self, name: str, only: Collection[str] | None = None
+    ) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
-        inputs = {key: self._input_digest(source) for key, source in action.inputs.items()}
+        wanted = action.inputs if only is None else only
+        inputs = {key: self._input_digest(source) for key, source in action.inputs.items() if key in wanted}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -292,5 +313,21 @@ class Builder:
         return found
 
     def close(self) -> None:
-        """Keep what was learned about the user's files."""
+        """Keep what was learned about the user's files, and what each action was, for explanations."""
         self._digests.save()
+        if self._last is None:
+            return
+        outcomes = dict(self.outcomes)  # after Ctrl-C other threads may still be at work
+        for graph in {graph.flatpack: graph for graph in self._graphs.values()}.values():
+            self._keep_last(self._last, graph, {name: outcomes[name] for name in graph.actions if name in outcomes})
+
+    def _keep_last(self, folder: Path, graph: Graph, outcomes: Mapping[str, Outcome]) -> None:
+        path = last_file(folder, graph.flatpack)
+        idle = all(outcome.state == "up to date" for outcome in outcomes.values())
+        if not outcomes or (idle and path.exists()):
+            return  # the most frequent build reads and writes nothing here
+        last = read_last(path)
+        kept = last.after(graph, {name: outcome.result.key for name, outcome in outcomes.items()})
+        if kept != last:
+            with contextlib.suppress(OSError):  # it would have made a later explanation better
+                write_last(path, kept)

@@ -75,23 +75,28 @@ def profile_folders(project: Project) -> tuple[Path, ...]:
 
 
 class Planner:
-    """Graphs of flatpacks, from the kept plan where it still holds."""
+    """Graphs of flatpacks, from the kept plan where it still holds. Without ``keep`` it writes nothing."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, keep: bool = True) -> None:
         self._project = project
+        self._keep = keep
 
     def lock_file(self, name: str) -> Path:
         return self._project.flatpack_folder(name) / "flatpack.lock"
 
     def graph(self, name: str) -> Graph:
         """Raises ``FlatpackError``; ``LockError`` when there is no lock or it does not match."""
+        return self.graph_and_reads(name)[0]
+
+    def graph_and_reads(self, name: str) -> tuple[Graph, tuple[str, ...]]:
+        """The graph, and the files whose content decides what it looks like. Raises as ``graph`` does."""
         folder = self._project.flatpack_folder(name)
         files = list_files(folder)
         kept = self._kept_file(name)
         try:
             value = json.loads(kept.read_bytes())
             if value["made from"] == self._made_from(name, files, value["read"]):
-                return Graph.from_json(value["graph"])
+                return Graph.from_json(value["graph"]), tuple(value["read"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # absent, damaged or of another version: plan anew
         return self._plan(name, folder, files, kept)
@@ -121,7 +126,7 @@ class Planner:
             )
         )
 
-    def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path) -> Graph:
+    def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path) -> tuple[Graph, tuple[str, ...]]:
         from flatpack_build.manifest.document import read_document  # these bring pydantic: not on the hot path
         from flatpack_build.manifest.load import check_name, load_manifest
         from flatpack_build.manifest.lock import check_lock, read_lock
@@ -180,9 +185,10 @@ class Planner:
             "made from": self._made_from(name, files, dict.fromkeys(sorted(read), True)),
             "graph": graph.to_json(),
         }
-        with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
-            atomic_write(kept, canonical_json(value))
-        return graph
+        if self._keep:
+            with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
+                atomic_write(kept, canonical_json(value))
+        return graph, tuple(sorted(read))
 
 
 _HOST = "(this machine)"

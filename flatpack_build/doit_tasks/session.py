@@ -71,6 +71,7 @@ class Session:
             boxes=self.project.dist,
             record=Record(self.project.build / "record.jsonl"),
             forced=forced,
+            last=self.project.build / "last",
         )
         return self.builder
 

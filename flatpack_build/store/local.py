@@ -13,6 +13,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from flatpack_build.digest import ActionKey, Digest
@@ -133,6 +134,21 @@ class LocalActionCache:
             atomic_write(Path(self._name(result.key)), result.encode())
         except OSError as error:
             raise cannot("record an action", error, self.root) from error
+
+    def results(self) -> Iterator[ActionResult]:
+        """All results, in no order. What cannot be read is left out."""
+        for folder in self._listed(self._actions):
+            for entry in self._listed(folder.path):
+                if not entry.name.startswith("."):
+                    with contextlib.suppress(OSError, ValueError):
+                        yield ActionResult.decode(Path(entry.path).read_bytes())
+
+    def _listed(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except OSError:
+            return []
 
     def lock(self, key: ActionKey) -> Lock:
         """Wait until nobody else works on ``key``, in this or another process."""
