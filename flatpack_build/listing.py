@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flatpack_build.digest import Digest, Json
+from flatpack_build.drawing.picture import Picture
 from flatpack_build.dryrun import COUNTED, DryRun, PlannedAction
 from flatpack_build.explain import INPUT, Change, Explanation, FileChange, ValueChange, Verdict
 from flatpack_build.query import Needs, UsesOf
@@ -247,6 +248,19 @@ def dry_run_json(plan: DryRun) -> str:
 
 def _estimated_size(action: PlannedAction) -> int | None:
     return None if action.estimate is None else action.estimate.size
+
+
+# --- graphs
+
+
+def pictures_text(pictures: Sequence[Picture], style: Style) -> Iterator[str]:
+    """One line for each action: its state, its name, what it needs."""
+    for picture in pictures:
+        yield style(picture.flatpack, "name")
+        names = max((len(action.name) for action in picture.actions), default=0)
+        for action in picture.actions:
+            needs = f"  <- {', '.join(action.needs)}" if action.needs else ""
+            yield f"  {style(f'{action.verdict:<10}', action.verdict)}  {action.name:<{names}}{needs}".rstrip()
 
 
 # --- queries

@@ -13,6 +13,7 @@ from flatpack_build.errors import UsageError
 from flatpack_build.graph import Graph
 from flatpack_build.inspection import Inspection
 from flatpack_build.params import FetchParams
+from flatpack_build.planner import profile_folders
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,21 @@ def uses(inspection: Inspection, path: Path) -> UsesOf:
     if not path.exists():
         raise UsageError(f"there is no file {path}", hint="the path is relative to the current folder")
     wanted = os.path.realpath(path)
+    profiles = _profile_folders(inspection)
     found, unlocked = [], []
     for flatpack in inspection.project.flatpacks():
         if not inspection.locked(flatpack):
             unlocked.append(flatpack)
             continue
-        use = _use(inspection.graph(flatpack), inspection.plan_files(flatpack), wanted)
+        use = _use(inspection.graph(flatpack), inspection.plan_files(flatpack), wanted, profiles)
         if use is not None:
             found.append(use)
-    return UsesOf(os.path.relpath(wanted, inspection.project.root), tuple(found), tuple(unlocked))
+    return UsesOf(_shown(inspection, wanted), tuple(found), tuple(unlocked))
 
 
-def _use(graph: Graph, plan_files: Sequence[str], wanted: str) -> Use | None:
-    decides = any(_is_in(path, wanted) for path in plan_files)
+def _use(graph: Graph, plan_files: Sequence[str], wanted: str, profiles: Sequence[str]) -> Use | None:
+    deciding = [path for path in plan_files if _is_in(path, wanted)]
+    decides = bool(deciding)
     direct = [name for name, action in graph.actions.items() if any(_is_in(path, wanted) for path in _files(action))]
     if not direct and not decides:
         return None
@@ -62,7 +65,11 @@ def _use(graph: Graph, plan_files: Sequence[str], wanted: str) -> Use | None:
         if after.intersection(action.needs):
             after.add(name)
     indirect = tuple(name for name in graph.actions if name in after and name not in direct)
-    boxes = tuple(box.file_name for box in graph.boxes if decides or box.pack in after)
+    boxes = tuple(
+        box.file_name
+        for box in graph.boxes
+        if box.pack in after or any(_concerns(path, box.target, profiles) for path in deciding)
+    )
     return Use(graph.flatpack, decides, tuple(direct), indirect, boxes)
 
 
@@ -75,6 +82,22 @@ def _files(action: Action) -> list[str]:
         elif isinstance(source, SourceTree):
             found += [os.path.join(source.root, path) for path in source.files]
     return found
+
+
+def _profile_folders(inspection: Inspection) -> tuple[str, ...]:
+    return tuple(os.path.realpath(folder) for folder in profile_folders(inspection.project))
+
+
+def _concerns(path: str, target: str, profiles: Sequence[str]) -> bool:
+    """Whether a file that plans are made from says something about ``target``: a profile is about its own only."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return folder not in profiles or name == f"{target}.toml"
+
+
+def _shown(inspection: Inspection, path: str) -> str:
+    """Relative to the project where it lies in it."""
+    inside = os.path.relpath(path, os.path.realpath(inspection.project.root))
+    return path if inside.startswith("..") else inside
 
 
 def _is_in(path: str, wanted: str) -> bool:
@@ -123,14 +146,19 @@ def needs(inspection: Inspection, name: str) -> Needs:
             continue
         for path in _files(action):
             digest, status = inspection.digest(flatpack, path)
-            shown = os.path.relpath(path, inspection.project.root)
+            shown = _shown(inspection, os.path.realpath(path))
             files[shown] = NeededFile(shown, status.st_size, digest)
         if isinstance(action.params, FetchParams):
             sources[action_name] = NeededSource(action.params.source, action.params.identity, action.params.files)
         for tool in action.params.tools:
             tools[tool] = inspection.version(tool)
-    root = inspection.project.root
-    decided_by = tuple(os.path.relpath(path, root) for path in inspection.plan_files(flatpack) if os.path.exists(path))
+    targets = [box.target for box in graph.boxes if box.pack in closure] or [box.target for box in graph.boxes]
+    profiles = _profile_folders(inspection)
+    decided_by = tuple(
+        _shown(inspection, os.path.realpath(path))
+        for path in inspection.plan_files(flatpack)
+        if Path(path).exists() and any(_concerns(path, target, profiles) for target in targets)
+    )
     return Needs(
         name,
         tuple(action for action in graph.actions if action in closure),

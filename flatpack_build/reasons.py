@@ -173,9 +173,9 @@ class Reasons:
         if changes:
             return _count(changes) + (self._waiting(judgement) and f"; it also {self._waiting(judgement)}")
         if judgement.verdict == "may run":
-            return f"it {self._waiting(judgement)}; if that output comes out as before, this stays as it is"
+            return f"it {self._waiting(judgement)}; if what that makes comes out as before, this stays as it is"
         if before is None:
-            return "it has not been built here yet" + (self._waiting(judgement) and f", and {self._waiting(judgement)}")
+            return "it has not been built here yet"
         if old is None:
             return "the cache no longer has its last result"
         return "nothing has changed, but the cache no longer has its output"
@@ -225,7 +225,9 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _count(changes: Sequence[Change]) -> str:
-    """``1 parameter and 2 inputs have changed``."""
+    """``parameter quant has changed``; of more than three only how many of a kind."""
+    if len(changes) <= 3:
+        return f"{_list([change.part for change in changes])} {'has' if len(changes) == 1 else 'have'} changed"
     kinds: dict[str, int] = {}
     for change in changes:
         kind = "step" if change.part.startswith("step") else change.part.partition(" ")[0]

@@ -44,7 +44,9 @@ class _Looking(Command):  # type: ignore[misc]  # doit has no types
         try:
             project = find_project(Path.cwd())
             root = os.fspath(project.root)
-            text, status = self.answer(open_inspection(project), pos_args, bool(opt_values["json"]))
+            names = [name for name in pos_args if name != "--json"]  # doit takes no option after a name
+            as_json = bool(opt_values["json"]) or len(names) < len(pos_args)
+            text, status = self.answer(open_inspection(project), names, as_json)
         except FlatpackError as error:
             raise InvalidCommand(error.shown(root)) from error
         sys.stdout.write(text + "\n")
