@@ -11,7 +11,7 @@ from flatpack_build.errors import StoreError
 from flatpack_build.estimate import Estimate, Run, estimate
 from flatpack_build.explain import INPUT, Verdict
 from flatpack_build.inspection import Inspection
-from flatpack_build.judge import Judgement
+from flatpack_build.judge import Judgement, twins
 from flatpack_build.store.folders import load_tree
 from flatpack_build.store.protocol import ActionResult, Store
 
@@ -59,14 +59,21 @@ def dry_run(inspection: Inspection, names: Sequence[str]) -> DryRun:
     history = History(inspection.store, inspection.cache.results)
     actions: list[PlannedAction] = []
     packs = False
-    for flatpack, names_of in wanted.items():
-        judgements = {
-            name: judgement for name, judgement in inspection.judgements(flatpack).items() if name in names_of
-        }
+    judged = {
+        flatpack: {name: item for name, item in inspection.judgements(flatpack).items() if name in closure}
+        for flatpack, closure in wanted.items()
+    }
+    shared = twins(item for judgements in judged.values() for item in judgements.values())
+    for flatpack, judgements in judged.items():
         reasons = inspection.reasons(flatpack)
         estimates = _estimates(judgements, inspection, flatpack, history)
         for name, judgement in judgements.items():
             packs = packs or judgement.action.step == "pack"
+            if name in shared:
+                size = estimates[name].size if name in estimates else 0
+                reason = f"it is the same as {shared[name]}, which would run"
+                actions.append(PlannedAction(flatpack, name, "cached", reason, None, size))
+                continue
             reason = "" if judgement.verdict == "up to date" else reasons.reason(name)
             size = judgement.result.size if judgement.result is not None else 0
             actions.append(PlannedAction(flatpack, name, judgement.verdict, reason, estimates.get(name), size))

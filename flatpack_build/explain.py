@@ -18,8 +18,11 @@ from flatpack_build.tree import Tree, TreeEntry
 Parts: TypeAlias = Sequence[tuple[str, Json]]
 How: TypeAlias = Literal["changed", "added", "removed"]
 Verdict: TypeAlias = Literal["up to date", "cached", "would run", "may run", "fails"]
-"""What a build would do with an action. ``cached``: its result is taken from the cache to put a box in place.
-``may run``: it runs unless what it waits for comes out as before. ``fails``: it cannot be built as things stand."""
+"""What a build would do with an action.
+
+``cached``: its result is taken from the cache, to put a box in place or because another action of the build makes it.
+``may run``: it runs unless what it waits for comes out as before. ``fails``: it cannot be built as things stand.
+"""
 
 SMALL_TEXT = 128 * 1024
 """Bytes up to which a text is worth a diff."""

@@ -5,7 +5,7 @@ It asks the builder itself, so keys are made and staleness is judged in one way 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from flatpack_build.action import Action, Output
@@ -38,6 +38,8 @@ class Judgement:
     needed_by: str = ""
     """The action for whose sake a lost output is made again."""
     error: FlatpackError | None = None
+    likeness: str = ""
+    """Equal for two actions exactly when their keys will be: what is not known yet counts by what makes it."""
 
     @property
     def unknown_inputs(self) -> frozenset[str]:
@@ -58,10 +60,36 @@ def judge(
     """A judgement for each action of ``graph``, in its order. ``builder`` is one that is never closed."""
     found: dict[str, Judgement] = {}
     for name, action in graph.actions.items():
-        found[name] = _judge(builder, runner, action, found, name in forced, last)
+        judgement = _judge(builder, runner, action, found, name in forced, last)
+        found[name] = replace(judgement, likeness=_likeness(judgement, found))
     for name, consumer in _lost(found, builder, runner):
         found[name] = replace(found[name], verdict="would run", lost=True, needed_by=consumer)
     return found
+
+
+def twins(judgements: Iterable[Judgement]) -> Mapping[str, str]:
+    """Of actions that would run with one and the same key only the first does: the others -> that first one."""
+    first: dict[str, str] = {}
+    found = {}
+    for judgement in judgements:
+        name = judgement.action.name
+        if judgement.verdict == "would run":
+            other = first.setdefault(judgement.likeness, name)
+            if other != name and not judgement.forced:
+                found[name] = other
+    return found
+
+
+def _likeness(judgement: Judgement, before: Mapping[str, Judgement]) -> str:
+    if judgement.key is not None:
+        return judgement.key
+    inputs = judgement.action.inputs
+    unknown: dict[str, Json] = {}
+    for name in sorted(judgement.unknown_inputs):
+        source = inputs[name]
+        assert isinstance(source, Output), "only what an action makes is unknown"
+        unknown[name] = [before[source.action].likeness, source.member]
+    return action_key([*judgement.parts, ("unknown", unknown)])
 
 
 def _judge(
