@@ -152,7 +152,8 @@ def needs(inspection: Inspection, name: str) -> Needs:
             sources[action_name] = NeededSource(action.params.source, action.params.identity, action.params.files)
         for tool in action.params.tools:
             tools[tool] = inspection.version(tool)
-    targets = [box.target for box in graph.boxes if box.pack in closure] or [box.target for box in graph.boxes]
+    targets = [box.target for box in graph.boxes if box.pack in closure]
+    targets = targets or [box.target for box in graph.boxes if closure & graph.closure([box.pack])]
     profiles = _profile_folders(inspection)
     decided_by = tuple(
         _shown(inspection, os.path.realpath(path))
