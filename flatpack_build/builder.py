@@ -90,6 +90,7 @@ class Builder:
         self._trees: dict[Digest, Tree] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
+        self._built: set[ActionKey] = set()
         self.outcomes: dict[str, Outcome] = {}
 
     # --- judging
@@ -102,7 +103,7 @@ class Builder:
         if not all(need in self.outcomes or self.check(need) for need in self._actions[name].needs):
             return False
         try:
-            parts, _ = self._parts(name)
+            parts, inputs = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
             if result is None or not self._runner.store.contains(result.tree):
                 return False
@@ -111,7 +112,11 @@ class Builder:
         except FlatpackError as error:
             self._checked[name] = error
             return False
-        self.outcomes[name] = Outcome("up to date", 0.0, result)
+        if result.key in self._built:  # another action of this very build has made it
+            self._record.add(name, self._actions[name].step, inputs, Ran(result, "cached", 0.0))
+            self.outcomes[name] = Outcome("cached", 0.0, result)
+        else:
+            self.outcomes[name] = Outcome("up to date", 0.0, result)
         return True
 
     def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
@@ -185,6 +190,8 @@ class Builder:
                 return ran
         self._provide(action, inputs, listener)
         ran = self._runner.run(action, parts, inputs, listener, force=force)
+        if ran.state == "built":
+            self._built.add(ran.result.key)
         self._record.add(name, action.step, inputs, ran)
         return ran
 
