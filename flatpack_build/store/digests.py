@@ -51,6 +51,11 @@ class DigestCache:
             self._changed = True
         return digest, status
 
+    def signature(self, path: str) -> list[int] | None:
+        """The status that a remembered file had when it was hashed; ``None`` when it is not remembered."""
+        known = self._known.get(path)
+        return None if known is None else [int(part) for part in known[:5]]
+
     def remember(self, path: str, digest: Digest) -> None:
         """Note the digest of a file that has just been put in place whole, so that it is not read back."""
         status = os.stat(path)
