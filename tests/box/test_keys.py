@@ -283,7 +283,7 @@ def test_a_damaged_private_key_signs_nothing(tmp_path: Path) -> None:
     key = load_private_key(pair.private, Passphrase())
     numbers = key.rsa.private_numbers()
     damaged = rsa.RSAPrivateNumbers(
-        numbers.p, numbers.q, numbers.d, numbers.dmp1 ^ 2, numbers.dmq1, numbers.iqmp, numbers.public_numbers
+        numbers.p, numbers.q, numbers.d ^ 2, numbers.dmp1 ^ 2, numbers.dmq1, numbers.iqmp, numbers.public_numbers
     ).private_key(unsafe_skip_rsa_key_validation=True)
     with pytest.raises(KeyFileError, match="damaged"):
         sign_digest(bytes(32), dataclasses.replace(key, rsa=damaged), SignatureHash.SHA256)
