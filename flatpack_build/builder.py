@@ -161,6 +161,7 @@ class Builder:
 
     def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
+        digests.prepare([f"{source.root}/{path}" for path in source.files])
         for path in source.files:
             digest, status = digests.digest(f"{source.root}/{path}")
             entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
