@@ -120,7 +120,9 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             from rich.console import Console  # heavy, and needless when there is nothing to do
             from rich.table import Table
 
-            table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
+            table = Table(box=None, header_style="bold", pad_edge=False)
+            for name in _COLUMNS:
+                table.add_column(name, overflow="fold", no_wrap=name != "box")
             for row in rows:
                 table.add_row(*row)
             self.write("\n")
