@@ -20,6 +20,7 @@ from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.last import last_file, read_last, write_last
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
+from flatpack_build.stamps import Signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import kind_of, load_tree, missing
 from flatpack_build.store.protocol import ActionResult
@@ -72,17 +73,17 @@ class Builder:
         runner: Runner,
         graphs: Collection[Graph],
         *,
-        digests: DigestCache,
+        digests: Callable[[str], DigestCache],
         versions: Callable[[str], str],
         signer: Callable[[], Signer] | None,
         boxes: Path,
         record: Record,
         forced: Collection[str] = (),
-        last: Path | None = None,
     ) -> None:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
         self._boxes = {box.pack: (graph.flatpack, box) for graph in graphs for box in graph.boxes}
+        self._by_flatpack = {graph.flatpack: graph for graph in graphs}
         self._graphs = {name: graph for graph in graphs for name in graph.actions}
         self._digests = digests
         self._versions = versions
@@ -90,10 +91,10 @@ class Builder:
         self._folder = boxes
         self._record = record
         self._forced = set(forced)
-        self._last = last
         self._trees: dict[Digest, Tree] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
+        self._built: set[ActionKey] = set()
         self.outcomes: dict[str, Outcome] = {}
 
     # --- judging
@@ -106,7 +107,7 @@ class Builder:
         if not all(need in self.outcomes or self.check(need) for need in self._actions[name].needs):
             return False
         try:
-            parts, _ = self._parts(name)
+            parts, inputs = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
             if result is None or not self._runner.store.contains(result.tree):
                 return False
@@ -115,7 +116,11 @@ class Builder:
         except FlatpackError as error:
             self._checked[name] = error
             return False
-        self.outcomes[name] = Outcome("up to date", 0.0, result)
+        if result.key in self._built:  # another action of this very build has made it
+            self._record.add(name, self._actions[name].step, inputs, Ran(result, "cached", 0.0))
+            self.outcomes[name] = Outcome("cached", 0.0, result)
+        else:
+            self.outcomes[name] = Outcome("up to date", 0.0, result)
         return True
 
     def problem(self, name: str) -> FlatpackError | None:
@@ -137,7 +142,8 @@ class Builder:
     ) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
         wanted = action.inputs if only is None else only
-        inputs = {key: self._input_digest(source) for key, source in action.inputs.items() if key in wanted}
+        digests = self._digests(self._graphs[name].flatpack)
+        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items() if key in wanted}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -147,13 +153,13 @@ class Builder:
             tree = self._trees[digest] = load_tree(self._runner.store, digest)
         return tree
 
-    def _input_digest(self, source: Input) -> InputDigest:
+    def _input_digest(self, source: Input, digests: DigestCache) -> InputDigest:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            digest, status = self._digests.digest(source.path)
+            digest, status = digests.digest(source.path)
             return InputDigest("file", digest, status.st_size)
-        tree = self._source_tree(source)
+        tree = self._source_tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
 
@@ -172,10 +178,11 @@ class Builder:
         self._trees[part.digest] = part
         return InputDigest("tree", part.digest, part.size)
 
-    def _source_tree(self, source: SourceTree) -> Tree:
+    def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
+        digests.prepare([f"{source.root}/{path}" for path in source.files])
         for path in source.files:
-            digest, status = self._digests.digest(f"{source.root}/{path}")
+            digest, status = digests.digest(f"{source.root}/{path}")
             entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
         return Tree.of(entries)
 
@@ -206,6 +213,8 @@ class Builder:
                 return ran
         self._provide(action, inputs, listener)
         ran = self._runner.run(action, parts, inputs, listener, force=force)
+        if ran.state == "built":
+            self._built.add(ran.result.key)
         self._record.add(name, action.step, inputs, ran)
         return ran
 
@@ -269,7 +278,7 @@ class Builder:
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
-        digest, _ = self._digests.digest(str(path))
+        digest, _ = self._digests(self._boxes[name][0]).digest(str(path))
         return path if digest == box.tree else None
 
     def _finish_box(self, name: str, result: ActionResult) -> None:
@@ -293,7 +302,7 @@ class Builder:
         path = self._folder / self._boxes[name][1].file_name
         try:
             replace_with_link(store.path(known.tree), path)
-            self._digests.remember(str(path), known.tree)
+            self._digests(self._boxes[name][0]).remember(str(path), known.tree)
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
@@ -312,22 +321,35 @@ class Builder:
             found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
         return found
 
-    def close(self) -> None:
-        """Keep what was learned about the user's files, and what each action was, for explanations."""
-        self._digests.save()
-        if self._last is None:
-            return
+    def keep_last(self, folder: Path) -> None:
+        """Keep the key of each action that was judged, for later explanations. A build of nothing writes nothing."""
         outcomes = dict(self.outcomes)  # after Ctrl-C other threads may still be at work
-        for graph in {graph.flatpack: graph for graph in self._graphs.values()}.values():
-            self._keep_last(self._last, graph, {name: outcomes[name] for name in graph.actions if name in outcomes})
+        for flatpack, graph in self._by_flatpack.items():
+            now = {name: outcomes[name] for name in graph.actions if name in outcomes}
+            path = last_file(folder, flatpack)
+            idle = all(outcome.state == "up to date" for outcome in now.values())
+            if not now or (idle and path.exists()):
+                continue
+            last = read_last(path)
+            kept = last.after(graph, {name: outcome.result.key for name, outcome in now.items()})
+            if kept != last:
+                with contextlib.suppress(OSError):  # it would have made a later explanation better
+                    write_last(path, kept)
 
-    def _keep_last(self, folder: Path, graph: Graph, outcomes: Mapping[str, Outcome]) -> None:
-        path = last_file(folder, graph.flatpack)
-        idle = all(outcome.state == "up to date" for outcome in outcomes.values())
-        if not outcomes or (idle and path.exists()):
-            return  # the most frequent build reads and writes nothing here
-        last = read_last(path)
-        kept = last.after(graph, {name: outcome.result.key for name, outcome in outcomes.items()})
-        if kept != last:
-            with contextlib.suppress(OSError):  # it would have made a later explanation better
-                write_last(path, kept)
+    def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
+        """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of
+        them changed too shortly before that to be sure."""
+        digests = self._digests(flatpack)
+        found: dict[str, Signature] = {}
+        for action in self._by_flatpack[flatpack].actions.values():
+            for source in action.inputs.values():
+                paths: tuple[str, ...] = ()
+                if isinstance(source, SourceFile):
+                    paths = (source.path,)
+                elif isinstance(source, SourceTree):
+                    paths = tuple(f"{source.root}/{path}" for path in source.files)
+                for path in paths:
+                    found[path] = digests.signature(path)
+                    if found[path] is None:
+                        return None
+        return found

@@ -57,7 +57,7 @@ class Inspection:
         self.version = versions
         self._planner = Planner(project, keep=False)
         self._runner = Runner(self.store, self.cache, LocalExecutor({}), Scratch(project.cache))
-        self._graphs: dict[str, tuple[Graph, tuple[str, ...]]] = {}
+        self._graphs: dict[str, Graph] = {}
         self._known: dict[str, DigestCache] = {}
         self._builders: dict[str, Builder] = {}
         self._judged: dict[str, Mapping[str, Judgement]] = {}
@@ -126,16 +126,14 @@ class Inspection:
 
     def graph(self, flatpack: str) -> Graph:
         """Raises ``FlatpackError``."""
-        return self._planned(flatpack)[0]
+        if flatpack not in self._graphs:
+            self._graphs[flatpack] = self._planner.graph(flatpack)
+        return self._graphs[flatpack]
 
     def plan_files(self, flatpack: str) -> tuple[str, ...]:
         """The files (absolute paths) that decide what the graph looks like: manifest, lock, settings, profiles, keys."""
-        return tuple(path for path in self._planned(flatpack)[1] if path.startswith(os.sep))
-
-    def _planned(self, flatpack: str) -> tuple[Graph, tuple[str, ...]]:
-        if flatpack not in self._graphs:
-            self._graphs[flatpack] = self._planner.graph_and_reads(flatpack)
-        return self._graphs[flatpack]
+        self.graph(flatpack)
+        return self._planner.read[flatpack]
 
     def last(self, flatpack: str) -> Last:
         return read_last(last_file(self.project.build / "last", flatpack))
@@ -156,7 +154,7 @@ class Inspection:
             self._builders[flatpack] = Builder(
                 self._runner,
                 [graph],
-                digests=self._digests(flatpack),
+                digests=self._digests,
                 versions=self.version,
                 signer=lambda: self.signer,
                 boxes=self.project.dist,

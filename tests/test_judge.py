@@ -30,16 +30,16 @@ class Yard(Ground):
     """A ground whose builds leave word for explanations, and that can be judged."""
 
     def _builder(self, graph: Graph, runner: Runner, versions: Mapping[str, str], forced: tuple[str, ...]) -> Builder:
+        digests = DigestCache(self.root / "digests.json")
         return Builder(
             runner,
             [graph],
-            digests=DigestCache(self.root / "digests.json"),
+            digests=lambda _flatpack: digests,
             versions=lambda tool: versions.get(tool, "1"),
             signer=None,
             boxes=self.root / "dist",
             record=Record(self.root / "record.jsonl"),
             forced=forced,
-            last=self.root / "last",
         )
 
     def make(self, actions: list[Action], *names: str, forced: tuple[str, ...] = ()) -> list[str]:
@@ -57,7 +57,7 @@ class Yard(Ground):
                 if name in wanted and not builder.check(name):
                     builder.run(name, Listening())
         finally:
-            builder.close()
+            builder.keep_last(self.root / "last")
             scratch.close()
         return self.executor.ran
 
