@@ -125,7 +125,7 @@ def test_an_edit_is_followed_to_its_cause_and_the_plan_is_what_then_runs(built: 
     assert said.index("pack:words@pi5") < said.index("assemble:words@pi5") < said.index("run:words/sorted")
     assert explained(built, "run:words/first")["run:words/first"]["state"] == "may run"
     planned = plan(built, "words")
-    ran = built.built("build:words")
+    ran = built.built("-n", "1", "build:words")  # which of two equal actions runs is chance where both may start
     assert {name for name in planned if planned[name] == "would run"} <= set(ran)
     assert {name for name in planned if planned[name] in ("up to date", "cached")}.isdisjoint(ran)
     assert planned["assemble:words@pi5"] == "cached"  # it is the same as that of the laptop
