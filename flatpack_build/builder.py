@@ -104,7 +104,7 @@ class Builder:
         try:
             parts, _ = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
-            if result is None or not self._runner.store.contains(result.tree):
+            if result is None or not self._has_tree(result):
                 return False
             if name in self._boxes and self._box_in_place(name, result) is None:
                 return False
@@ -112,6 +112,15 @@ class Builder:
             self._checked[name] = error
             return False
         self.outcomes[name] = Outcome("up to date", 0.0, result)
+        return True
+
+    def _has_tree(self, result: ActionResult) -> bool:
+        if not self._runner.store.contains(result.tree):
+            return False
+        try:
+            self._tree(result.tree)
+        except StoreError:
+            return False  # damaged, and so removed: the action runs again
         return True
 
     def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:

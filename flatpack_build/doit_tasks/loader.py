@@ -170,6 +170,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
     def _tasks(self, pos_args: list[str], executes: bool, state: State, own: Collection[str]) -> list[Task]:
         if executes:
             self._need_key(pos_args)
+            self.session.hold_cache()
         planner = Planner(self.project)
         tasks: list[Task] = []
         graphs: list[Graph] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 from flatpack_build.box.signer import KeySigner
 from flatpack_build.builder import Builder
 from flatpack_build.doit_tasks.state import State
-from flatpack_build.errors import KeyFileError
+from flatpack_build.errors import KeyFileError, StoreError
 from flatpack_build.events import Listener
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
@@ -19,8 +21,10 @@ from flatpack_build.record import Record
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
+from flatpack_build.store.projects import register
+from flatpack_build.store.use import CacheUse, is_due
 from flatpack_build.versions import tool_version
-from flatpack_build.views import View
+from flatpack_build.views import View, size_text
 
 
 class _ActionView:
@@ -38,6 +42,10 @@ class _ActionView:
         pass  # said once, with the result
 
 
+def _say_waiting() -> None:
+    sys.stderr.write("waiting: the cache is being cleaned up\n")
+
+
 class Session:
     """Made by the loader, closed by the reporter."""
 
@@ -46,6 +54,7 @@ class Session:
         self.scratch = Scratch(project.cache)
         self.store = LocalStore(project.cache, verify=bool(os.environ.get("FLATPACK_VERIFY_CACHE")))
         self.cache = LocalActionCache(project.cache)
+        self.use = CacheUse(project.cache)
         self.view: View | None = None
         self.builder: Builder | None = None
         self.state: State | None = None
@@ -92,7 +101,36 @@ class Session:
         """A path as it is shown: relative to the project where it lies in it."""
         return os.fspath(path.relative_to(self.project.root)) if path.is_relative_to(self.project.root) else str(path)
 
+    def hold_cache(self) -> None:
+        """Before anything is looked up to be used: from here to ``close`` nothing is removed from the cache."""
+        register(self.project.cache, self.project.root, self.project.warehouse)
+        self.use.hold(_say_waiting)
+
     def close(self) -> None:
         if self.builder is not None:
             self.builder.close()
         self.scratch.close()
+        self.use.release()
+
+    def tidy_cache(self) -> str:
+        """After a build that did something: hold the cache to its limits, if it has any, once a day. Says what went.
+
+        Does nothing while another build uses the cache: that one, or the next, will see to it.
+        """
+        limits = self.project.cache_limits
+        outcomes = self.builder.outcomes.values() if self.builder is not None else ()
+        now = time.time()
+        if not limits or all(outcome.state == "up to date" for outcome in outcomes):
+            return ""
+        if not is_due(self.project.cache, now=now):
+            return ""
+        from flatpack_build.store.gc import collect_if_free  # reads the whole cache: not for every build
+
+        try:
+            collection = collect_if_free(self.project.cache, limits, now=now)
+        except StoreError as error:
+            return f"the cache could not be cleaned up: {error}"
+        if collection is None or not collection.actions:
+            return ""
+        freed = size_text(collection.size_before - collection.size_after)
+        return f"cache: removed {freed} of what has not been used for longest (limits: see flatpack cache stats)"
