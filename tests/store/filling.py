@@ -72,7 +72,7 @@ class Cache:
         digest = Digest.of_bytes(data)
         return self.root / "blobs" / digest[:2] / digest
 
-    def keys(self) -> set[ActionKey]:
+    def known(self) -> set[ActionKey]:
         return {action.key for action in take_inventory(self.root).actions}
 
     def dangling(self) -> list[str]:

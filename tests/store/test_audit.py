@@ -73,7 +73,7 @@ def test_a_bad_blob_goes_and_nothing_else(cache: Cache, damage: Callable[[Path],
     assert detail in found.detail
     assert not cache.blob(b"one" * 100).exists()
     assert len(take_inventory(cache.root).blobs) == 5
-    assert len(cache.keys()) == 3  # the entry stays: what it lacks is made again when somebody needs it
+    assert len(cache.known()) == 3  # the entry stays: what it lacks is made again when somebody needs it
     assert audit(cache.root, jobs=1).findings == ()
 
 
@@ -81,7 +81,7 @@ def test_a_bad_tree_takes_its_entry_along(cache: Cache) -> None:
     flip_a_bit(tree_of(cache, "run:a"))
     kinds = [finding.kind for finding in audit(cache.root, jobs=2).findings]
     assert kinds == ["damaged blob", "lost output"]
-    assert len(cache.keys()) == 2
+    assert len(cache.known()) == 2
 
 
 def test_a_bad_box_takes_its_entry_along(cache: Cache) -> None:
@@ -97,7 +97,7 @@ def test_a_tree_that_is_missing_takes_its_entry_along(cache: Cache) -> None:
     tree_of(cache, "run:b").unlink()
     (found,) = audit(cache.root, jobs=2).findings
     assert (found.kind, found.detail) == ("lost output", "what run:b made is gone")
-    assert len(cache.keys()) == 2
+    assert len(cache.known()) == 2
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o666, 0o555, 0o000, 0o400])
@@ -132,7 +132,7 @@ def test_a_damaged_entry_goes(cache: Cache, old: bytes, new: bytes) -> None:
     cache.entry(key).write_bytes(data.replace(old, new, 1))
     (found,) = audit(cache.root, jobs=2).findings
     assert (found.kind, found.name) == ("damaged entry", key)
-    assert key not in cache.keys()
+    assert key not in cache.known()
 
 
 def test_an_entry_under_the_name_of_another_goes(cache: Cache) -> None:

@@ -54,7 +54,7 @@ def test_without_limits_only_the_useless_goes(cache: Cache) -> None:
     keys = fill(cache)
     cache.store.add_bytes(b"nobody's")
     done = collect(cache.root, Limits(), now=LATER)
-    assert cache.keys() == set(keys)
+    assert cache.known() == set(keys)
     assert [blob.digest for blob in done.blobs] == [Digest.of_bytes(b"nobody's")]
     assert cache.dangling() == []
 
@@ -66,7 +66,7 @@ def test_the_size_holds_and_the_least_recently_used_goes_first(cache: Cache, lim
     size = take_inventory(cache.root).size
     assert size == done.size_after <= limit
     assert done.over == 0
-    left = cache.keys()
+    left = cache.known()
     assert left == set(keys[len(keys) - len(left) :])
     assert size + 110_000 > limit or left == set(keys)  # no more than needed
     assert cache.dangling() == []
@@ -75,14 +75,14 @@ def test_the_size_holds_and_the_least_recently_used_goes_first(cache: Cache, lim
 def test_the_age_holds(cache: Cache) -> None:
     keys = fill(cache)
     collect(cache.root, Limits(max_age=2.5 * DAY), now=LATER)
-    assert cache.keys() == set(keys[-2:])
+    assert cache.known() == set(keys[-2:])
 
 
 def test_a_hit_makes_an_action_young_again(cache: Cache) -> None:
     keys = fill(cache)
     LocalActionCache(cache.root, clock=lambda: LATER).get(keys[0])
     collect(cache.root, Limits(max_size=250_000), now=LATER)
-    assert cache.keys() == {keys[0], keys[-1]}
+    assert cache.known() == {keys[0], keys[-1]}
 
 
 def test_a_clock_that_jumped_back_keeps_nothing_for_ever(cache: Cache) -> None:
@@ -90,14 +90,14 @@ def test_a_clock_that_jumped_back_keeps_nothing_for_ever(cache: Cache) -> None:
     cache.used(key, -365 * DAY)
     assert LocalActionCache(cache.root, clock=lambda: LATER).get(key) is not None
     collect(cache.root, Limits(max_age=DAY), now=LATER + 2 * DAY)
-    assert cache.keys() == set()
+    assert cache.known() == set()
 
 
 def test_what_two_actions_share_stays_until_both_are_gone(cache: Cache) -> None:
     old = cache.put("old", {"out": big(1)}, age=2 * DAY)
     new = cache.put("new", {"copy": big(1)}, age=DAY)
     assert old in {action.key for action in collect(cache.root, Limits(max_age=1.5 * DAY), now=LATER).actions}
-    assert cache.keys() == {new}
+    assert cache.known() == {new}
     assert cache.blob(big(1)).exists()
     assert cache.dangling() == []
     collect(cache.root, Limits(max_age=DAY / 2), now=LATER)
@@ -137,7 +137,7 @@ def test_entries_of_no_use_go(cache: Cache) -> None:
     os.chmod(tree, 0o644)
     tree.write_bytes(b"[]")
     collect(cache.root, Limits(), now=LATER)
-    assert cache.keys() == {keys[2]}
+    assert cache.known() == {keys[2]}
 
 
 def test_what_is_new_may_belong_to_a_build_of_another_version(cache: Cache) -> None:
@@ -158,7 +158,7 @@ def test_new_garbage_pushes_nothing_useful_out(cache: Cache) -> None:
     keys = fill(cache, 2)
     cache.store.add_bytes(big(77))
     done = collect(cache.root, Limits(max_size=250_000), now=time.time())
-    assert cache.keys() == set(keys)
+    assert cache.known() == set(keys)
     assert 0 < done.over <= done.young
 
 
@@ -184,9 +184,9 @@ def test_what_the_dead_left_goes_and_what_the_living_use_stays(cache: Cache) -> 
 
 def test_a_dry_run_says_the_same_and_removes_nothing(cache: Cache) -> None:
     fill(cache)
-    before = {path for path in cache.root.rglob("*")}
+    before = set(cache.root.rglob("*"))
     said = preview(cache.root, Limits(max_size=250_000), now=LATER)
-    assert {path for path in cache.root.rglob("*")} == before
+    assert set(cache.root.rglob("*")) == before
     assert collect(cache.root, Limits(max_size=250_000), now=LATER) == said
     assert len(said.actions) == 4
 
@@ -246,14 +246,14 @@ def test_locked_sources_survive_every_limit(cache: Cache, tmp_path: Path) -> Non
     lock_in(project, [locked(url, big(1)), LockedSource("file:m.gguf", {"m.gguf": Digest("a" * 64)}, {}, 1)], (wheels,))
     register(cache.root, project, project / "warehouse")
     done = collect(cache.root, Limits(max_size=1000, max_age=60), now=LATER)
-    assert cache.keys() == {needed, needed_too}
+    assert cache.known() == {needed, needed_too}
     assert old in {action.key for action in done.actions}
     assert done.locked >= 100_005
     assert done.over == done.size_after - 1000 > 0
     assert cache.dangling() == []
     (project / "warehouse/chat/flatpack.lock").unlink()
     collect(cache.root, Limits(max_size=0), now=LATER)
-    assert cache.keys() == set()
+    assert cache.known() == set()
 
 
 def test_a_project_that_is_gone_protects_nothing(cache: Cache, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_project_that_is_gone_protects_nothing(cache: Cache, tmp_path: Path) -
     assert len(list(registered(cache.root))) == 1
     collect(cache.root, Limits(max_size=0), now=LATER)
     assert list(registered(cache.root)) == []
-    assert cache.keys() == set()
+    assert cache.known() == set()
 
 
 def test_a_lock_that_cannot_be_read_keeps_every_fetched_source(cache: Cache, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_lock_that_cannot_be_read_keeps_every_fetched_source(cache: Cache, tmp
     lock_in(project, []).write_text("<<<<<<< HEAD\nversion = 1\n")
     register(cache.root, project, project / "warehouse")
     done = collect(cache.root, Limits(max_size=0), now=LATER)
-    assert cache.keys() == {fetched}
+    assert cache.known() == {fetched}
     assert len(done.unreadable) == 1
     assert "flatpack.lock" in done.unreadable[0]
 
@@ -309,10 +309,10 @@ def test_nothing_is_collected_while_a_build_uses_the_cache(cache: Cache) -> None
     assert collect_if_free(cache.root, Limits(max_size=0), now=LATER) is None
     one.release()
     assert have_alone(cache.root, wait=False) is None
-    assert len(cache.keys()) == 6
+    assert len(cache.known()) == 6
     two.release()
     assert collect_if_free(cache.root, Limits(max_size=0), now=LATER) is not None
-    assert cache.keys() == set()
+    assert cache.known() == set()
     assert waited == []
 
 
@@ -354,9 +354,9 @@ def test_a_kill_in_the_middle_leaves_a_valid_cache(cache: Cache, moment: int) ->
     killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert killed.returncode == -9, killed.stderr
     assert cache.dangling() == []
-    assert cache.keys() >= set(keys[-2:])
+    assert cache.known() >= set(keys[-2:])
     collect(cache.root, Limits(max_size=250_000), now=LATER)
-    assert cache.keys() == set(keys[-2:])
+    assert cache.known() == set(keys[-2:])
     assert len(take_inventory(cache.root).blobs) == 4
     assert take_inventory(cache.root).size <= 250_000
 
@@ -364,7 +364,7 @@ def test_a_kill_in_the_middle_leaves_a_valid_cache(cache: Cache, moment: int) ->
 # --- builds agree before and after
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -376,7 +376,7 @@ class Stopping:
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
         if done >= self._after:
-            raise Stop
+            raise StoppedError
 
     def note(self, text: str) -> None: ...
 
@@ -408,14 +408,14 @@ def test_any_collection_leaves_builds_that_give_the_same(
     cache = Cache(ground.root / "cache")
     for seed, limit, hours, stop in collections:
         chance = random.Random(seed)
-        for key in sorted(cache.keys()):
+        for key in sorted(cache.known()):
             cache.used(key, chance.random() * DAY)
         try:
             with listening(Stopping(stop or 10**6)):
                 collect(cache.root, Limits(max_size=limit), now=time.time() + hours * 3600)
-        except Stop:
+        except StoppedError:
             pass
         assert cache.dangling() == []
-        dropped = 6 - len(cache.keys())
+        dropped = 6 - len(cache.known())
         assert ground.build(actions) == first
         assert len(ground.executor.ran) <= dropped
