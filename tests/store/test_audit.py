@@ -14,11 +14,13 @@ from flatpack_build.action import Action, Output, SourceFile
 from flatpack_build.digest import Digest
 from flatpack_build.errors import StoreError
 from flatpack_build.events import listening
+from flatpack_build.runner import Runner
 from flatpack_build.store.audit import audit
 from flatpack_build.store.inventory import take_inventory
+from flatpack_build.store.local import Scratch
 from flatpack_build.store.statistics import take_statistics
 from tests.store.filling import LATER, Cache, fetch, flip_a_bit
-from tests.test_builder import Ground, step, write
+from tests.test_builder import Computing, Ground, step, write
 
 
 @pytest.fixture
@@ -209,6 +211,28 @@ def test_a_flipped_bit_anywhere_is_healed_by_the_next_build(ground: Ground, by: 
     texts = ground.build(actions, verify=verify)
     assert {name: text for name, text in first.items() if name in texts} == texts
     assert verify or not blob.exists() or blob.read_bytes() == whole
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_damaged_tree_is_healed_even_where_nobody_verifies(ground: Ground, number: int) -> None:
+    actions = actions_of(ground)
+    first = ground.build(actions)
+    tree = [blob for blob in blobs(ground) if blob.read_bytes().startswith(b"[[")][number]
+    flip_a_bit(tree)
+    assert ground.build(actions) == first
+    assert len(ground.executor.ran) == 1
+
+
+def test_a_result_with_a_damaged_tree_is_not_complete(cache: Cache) -> None:
+    (result,) = (
+        action.result
+        for action in take_inventory(cache.root).actions
+        if action.result and action.result.action == "run:a"
+    )
+    runner = Runner(cache.store, cache.actions, Computing(), Scratch(cache.root))
+    assert runner.complete(result)
+    flip_a_bit(tree_of(cache, "run:a"))
+    assert not runner.complete(result)
 
 
 @settings(max_examples=40, deadline=None)
