@@ -18,6 +18,7 @@ from flatpack_build.fs import replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
+from flatpack_build.stamps import Signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import kind_of, load_tree, missing
 from flatpack_build.store.protocol import ActionResult
@@ -70,7 +71,7 @@ class Builder:
         runner: Runner,
         graphs: Collection[Graph],
         *,
-        digests: DigestCache,
+        digests: Callable[[str], DigestCache],
         versions: Callable[[str], str],
         signer: Callable[[], Signer] | None,
         boxes: Path,
@@ -80,6 +81,7 @@ class Builder:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
         self._boxes = {box.pack: (graph.flatpack, box) for graph in graphs for box in graph.boxes}
+        self._by_flatpack = {graph.flatpack: graph for graph in graphs}
         self._graphs = {name: graph for graph in graphs for name in graph.actions}
         self._digests = digests
         self._versions = versions
@@ -90,6 +92,8 @@ class Builder:
         self._trees: dict[Digest, Tree] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
+        self._built: set[ActionKey] = set()
+        self._box_keys: dict[str, ActionKey] = {}
         self.outcomes: dict[str, Outcome] = {}
 
     # --- judging
@@ -102,7 +106,7 @@ class Builder:
         if not all(need in self.outcomes or self.check(need) for need in self._actions[name].needs):
             return False
         try:
-            parts, _ = self._parts(name)
+            parts, inputs = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
             if result is None or not self._has_tree(result):
                 return False
@@ -111,7 +115,11 @@ class Builder:
         except FlatpackError as error:
             self._checked[name] = error
             return False
-        self.outcomes[name] = Outcome("up to date", 0.0, result)
+        if result.key in self._built:  # another action of this very build has made it
+            self._record.add(name, self._actions[name].step, inputs, Ran(result, "cached", 0.0))
+            self.outcomes[name] = Outcome("cached", 0.0, result)
+        else:
+            self.outcomes[name] = Outcome("up to date", 0.0, result)
         return True
 
     def _has_tree(self, result: ActionResult) -> bool:
@@ -125,7 +133,8 @@ class Builder:
 
     def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
-        inputs = {key: self._input_digest(source) for key, source in action.inputs.items()}
+        digests = self._digests(self._graphs[name].flatpack)
+        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items()}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -135,13 +144,13 @@ class Builder:
             tree = self._trees[digest] = load_tree(self._runner.store, digest)
         return tree
 
-    def _input_digest(self, source: Input) -> InputDigest:
+    def _input_digest(self, source: Input, digests: DigestCache) -> InputDigest:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            digest, status = self._digests.digest(source.path)
+            digest, status = digests.digest(source.path)
             return InputDigest("file", digest, status.st_size)
-        tree = self._source_tree(source)
+        tree = self._source_tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
 
@@ -160,10 +169,11 @@ class Builder:
         self._trees[part.digest] = part
         return InputDigest("tree", part.digest, part.size)
 
-    def _source_tree(self, source: SourceTree) -> Tree:
+    def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
+        digests.prepare([f"{source.root}/{path}" for path in source.files])
         for path in source.files:
-            digest, status = self._digests.digest(f"{source.root}/{path}")
+            digest, status = digests.digest(f"{source.root}/{path}")
             entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
         return Tree.of(entries)
 
@@ -194,6 +204,8 @@ class Builder:
                 return ran
         self._provide(action, inputs, listener)
         ran = self._runner.run(action, parts, inputs, listener, force=force)
+        if ran.state == "built":
+            self._built.add(ran.result.key)
         self._record.add(name, action.step, inputs, ran)
         return ran
 
@@ -241,8 +253,10 @@ class Builder:
 
     # --- boxes
 
-    def _box_key(self, payload: Digest, signer: Signer) -> ActionKey:
-        return ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
+    def _box_key(self, name: str, payload: Digest, signer: Signer) -> ActionKey:
+        key = ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
+        self._box_keys[name] = key
+        return key
 
     def _payload(self, result: ActionResult) -> TreeEntry:
         entry = self._tree(result.tree).file(_PAYLOAD)
@@ -253,11 +267,11 @@ class Builder:
         """The box's path if it stands there with the bytes that it should have."""
         if self._signer is None:
             return None
-        box = self._runner.cache.get(self._box_key(self._payload(result).digest, self._signer()))
+        box = self._runner.cache.get(self._box_key(name, self._payload(result).digest, self._signer()))
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
-        digest, _ = self._digests.digest(str(path))
+        digest, _ = self._digests(self._boxes[name][0]).digest(str(path))
         return path if digest == box.tree else None
 
     def _finish_box(self, name: str, result: ActionResult) -> None:
@@ -265,7 +279,7 @@ class Builder:
         assert self._signer is not None, "a build that packs is given a signer"
         signer = self._signer()
         payload = self._payload(result)
-        key = self._box_key(payload.digest, signer)
+        key = self._box_key(name, payload.digest, signer)
         cache, store = self._runner.cache, self._runner.store
         with cache.lock(key):
             known = cache.get(key)
@@ -281,7 +295,7 @@ class Builder:
         path = self._folder / self._boxes[name][1].file_name
         try:
             replace_with_link(store.path(known.tree), path)
-            self._digests.remember(str(path), known.tree)
+            self._digests(self._boxes[name][0]).remember(str(path), known.tree)
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
@@ -300,6 +314,26 @@ class Builder:
             found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
         return found
 
-    def close(self) -> None:
-        """Keep what was learned about the user's files."""
-        self._digests.save()
+    def keys(self, flatpack: str) -> list[ActionKey]:
+        """The keys of all results of this build that the flatpack's boxes are made of, and of the boxes themselves."""
+        names = self._by_flatpack[flatpack].actions
+        actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
+        return [*actions, *(key for name, key in self._box_keys.items() if name in names)]
+
+    def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
+        """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of
+        them changed too shortly before that to be sure."""
+        digests = self._digests(flatpack)
+        found: dict[str, Signature] = {}
+        for action in self._by_flatpack[flatpack].actions.values():
+            for source in action.inputs.values():
+                paths: tuple[str, ...] = ()
+                if isinstance(source, SourceFile):
+                    paths = (source.path,)
+                elif isinstance(source, SourceTree):
+                    paths = tuple(f"{source.root}/{path}" for path in source.files)
+                for path in paths:
+                    found[path] = digests.signature(path)
+                    if found[path] is None:
+                        return None
+        return found

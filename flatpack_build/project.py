@@ -88,6 +88,11 @@ class Project:
         return self._path(self.settings.build)
 
     @property
+    def stamps(self) -> Path:
+        """What finished builds looked at."""
+        return self.build / "stamps"
+
+    @property
     def dist(self) -> Path:
         return self._path(self.settings.dist)
 

@@ -169,7 +169,7 @@ def gc(max_size: int | None, max_age: float | None, dry_run: bool, no_wait: bool
         max_size if max_size is not None else set_to.max_size, max_age if max_age is not None else set_to.max_age
     )
     if root.exists() and project.warehouse.is_dir():
-        register(root, project.root, project.warehouse)  # it may have been built with a version that did not
+        register(project)  # it may have been built with a version that did not
     now = time.time()
     if dry_run or not root.exists():
         collection = preview(root, limits, now=now)

@@ -33,7 +33,7 @@ def lock(names: tuple[str, ...]) -> None:
     runner = Runner(LocalStore(project.cache), LocalActionCache(project.cache), LocalExecutor(os.environ), scratch)
     view = view_for(sys.stdout)
     use = CacheUse(project.cache)
-    register(project.cache, project.root, project.warehouse)
+    register(project)
     use.hold(lambda: view.line("waiting: the cache is being cleaned up"))
     try:
         for name in names or project.flatpacks():

@@ -11,7 +11,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flatpack_build.digest import Digest
@@ -54,7 +54,8 @@ def plan_collection(inventory: Inventory, limits: Limits, roots: Roots, *, now: 
     """Decide what goes. ``now``: seconds since the epoch. Reads trees, changes nothing."""
     useless = [action for action in inventory.actions if not inventory.is_usable(action)]
     usable = sorted(
-        (action for action in inventory.actions if inventory.is_usable(action)), key=lambda item: (item.used, item.key)
+        (replace(action, used=roots.last_use(action)) for action in inventory.actions if inventory.is_usable(action)),
+        key=lambda item: (item.used, item.key),
     )
     reach = {action.key: _reach(inventory, action) for action in usable}
     uses = Counter(digest for digests in reach.values() for digest in digests)

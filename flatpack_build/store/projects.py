@@ -1,4 +1,4 @@
-"""Which projects build with a cache: one tiny file each, so that what their locks need can be kept. Reads no lock."""
+"""Which projects build with a cache: one tiny file each, so that what they need can be kept. Reads nothing of theirs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flatpack_build.digest import Digest
 from flatpack_build.fs import atomic_write
+from flatpack_build.project import Project
 
 _FOLDER = "projects"
 
@@ -22,6 +23,7 @@ class Registration:
     file: Path
     root: Path
     warehouse: Path
+    stamps: Path
 
     @property
     def gone(self) -> bool:
@@ -35,14 +37,18 @@ class Registration:
         return False
 
 
-def register(cache: Path, root: Path, warehouse: Path) -> None:
-    """Note that the project in ``root`` builds with ``cache``. One look-up when that is known already.
+def register(project: Project) -> None:
+    """Note that a project builds with its cache. One look-up when that is known already.
 
     A failure to write is let go: the cache cannot be written then, and so cannot be cleaned up either.
     """
-    places = {"root": os.fspath(root), "warehouse": os.fspath(warehouse)}
+    places = {
+        "root": os.fspath(project.root),
+        "warehouse": os.fspath(project.warehouse),
+        "stamps": os.fspath(project.stamps),
+    }
     data = json.dumps(places, sort_keys=True).encode()
-    file = cache / _FOLDER / f"{Digest.of_bytes(data)[:32]}.json"
+    file = project.cache / _FOLDER / f"{Digest.of_bytes(data)[:32]}.json"
     with contextlib.suppress(OSError):
         try:
             known = file.stat().st_size == len(data)  # a power cut may have left it short
@@ -57,6 +63,6 @@ def registered(cache: Path) -> Iterator[Registration]:
     for file in sorted((cache / _FOLDER).glob("*.json")):
         try:
             value = json.loads(file.read_bytes())
-            yield Registration(file, Path(value["root"]), Path(value["warehouse"]))
+            yield Registration(file, *(Path(value[name]) for name in ("root", "warehouse", "stamps")))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue  # cut short by a power cut: the next build of that project writes it again

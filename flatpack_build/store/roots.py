@@ -1,12 +1,14 @@
-"""What a cache must keep whatever its limits say: the fetched sources that the locks of its projects name.
+"""What the projects of a cache need of it: the fetched sources that their locks name, which are kept whatever the limits
+say, and the results that their last builds relied on without looking them up.
 
-Reads lock files and nothing else of a project: a source is kept for everybody who may still want to build from it.
+Reads lock files and stamps, and nothing else of a project.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flatpack_build.digest import ActionKey
@@ -14,6 +16,8 @@ from flatpack_build.errors import LockError
 from flatpack_build.fingerprint import action_key, walk
 from flatpack_build.manifest.lock import read_lock
 from flatpack_build.params import FetchParams
+from flatpack_build.stamps import last_uses
+from flatpack_build.store.inventory import StoredAction
 from flatpack_build.store.local import cannot
 from flatpack_build.store.projects import Registration, registered
 
@@ -28,6 +32,12 @@ class Roots:
     gone: tuple[Registration, ...] = ()
     projects: int = 0
     """How many there are, without those that are gone."""
+    uses: Mapping[str, float] = field(default_factory=dict)
+    """Action key -> when a build relied on it without asking the cache, in seconds since the epoch."""
+
+    def last_use(self, action: StoredAction) -> float:
+        """When it was used last, by a build that asked the cache or by one that did not have to."""
+        return max(action.used, self.uses.get(action.key, action.used))
 
 
 def fetch_key(params: FetchParams) -> ActionKey:
@@ -41,12 +51,15 @@ def find_roots(cache: Path) -> Roots:
     unreadable: list[str] = []
     gone: list[Registration] = []
     projects = 0
+    uses: dict[str, float] = {}
     try:
         for project in registered(cache):
             if project.gone:
                 gone.append(project)
                 continue
             projects += 1
+            for key, used in last_uses(project.stamps).items():
+                uses[key] = max(used, uses.get(key, used))
             for file in _locks(project.warehouse, unreadable):
                 try:
                     keys |= _keys(file)
@@ -54,7 +67,7 @@ def find_roots(cache: Path) -> Roots:
                     unreadable.append(f"{file}: {error.message}")
     except OSError as error:
         raise cannot("read the list of projects", error, cache) from error
-    return Roots(frozenset(keys), tuple(unreadable), tuple(gone), projects)
+    return Roots(frozenset(keys), tuple(unreadable), tuple(gone), projects, uses)
 
 
 def _locks(warehouse: Path, unreadable: list[str]) -> list[Path]:

@@ -71,7 +71,7 @@ def take_statistics(root: Path, *, now: float) -> Statistics:
             named.add(digest)
         named.update(inventory.small_inputs(action.result))
         by_step.setdefault(action.result.step, []).append(action)
-        by_age[next((name for name, age in _AGES if now - action.used <= age), _LONGER_AGO)].append(action)
+        by_age[next((name for name, age in _AGES if now - roots.last_use(action) <= age), _LONGER_AGO)].append(action)
     largest = sorted(inventory.blobs.values(), key=lambda blob: (-blob.size, blob.digest))[:_BIGGEST]
     return Statistics(
         blobs=len(inventory.blobs),

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flatpack_build.digest import Digest
+from flatpack_build.stamps import last_uses
 from flatpack_build.store.inventory import take_inventory
 from flatpack_build.store.use import have_alone
 from tests.e2e.conftest import Project, make_project
@@ -164,6 +165,15 @@ def test_a_build_waits_for_gc_and_says_so(model: Project) -> None:
     said, _ = build.communicate(timeout=30)
     assert build.returncode == 0, said
     assert "waiting: the cache is being cleaned up" in said
+
+
+def test_a_build_with_nothing_to_do_uses_all_that_its_boxes_are_made_of(model: Project) -> None:
+    model.doit("build:model")
+    stamps = model.root / "build/stamps"
+    assert last_uses(stamps).keys() == Cache(model.cache).known()
+    os.utime(stamps / "model.json", (1_700_000_000, 1_700_000_000))
+    model.doit("build:model@laptop")
+    assert min(last_uses(stamps).values()) > time.time() - 60
 
 
 def test_gc_killed_at_any_moment_leaves_a_valid_cache(model: Project, tmp_path: Path) -> None:

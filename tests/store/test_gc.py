@@ -21,6 +21,8 @@ from flatpack_build.events import listening
 from flatpack_build.fingerprint import InputDigest
 from flatpack_build.limits import Limits
 from flatpack_build.manifest.lock import Lock, LockedSource, LockedWheel, LockedWheels, write_lock
+from flatpack_build.project import Project, Settings
+from flatpack_build.stamps import Stamp, Stamps
 from flatpack_build.store.gc import collect, collect_if_free, preview
 from flatpack_build.store.inventory import take_inventory
 from flatpack_build.store.local import LocalActionCache, Scratch
@@ -224,6 +226,10 @@ def test_a_cache_that_may_not_be_changed_is_said(cache: Cache) -> None:
 # --- locks of projects
 
 
+def project_of(cache: Cache, root: Path) -> Project:
+    return Project(root, Settings(cache=str(cache.root)))
+
+
 def lock_in(project: Path, sources: list[LockedSource], wheels: tuple[LockedWheels, ...] = ()) -> Path:
     file = project / "warehouse/chat/flatpack.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +250,7 @@ def test_locked_sources_survive_every_limit(cache: Cache, tmp_path: Path) -> Non
     fill(cache)
     project = tmp_path / "project"
     lock_in(project, [locked(url, big(1)), LockedSource("file:m.gguf", {"m.gguf": Digest("a" * 64)}, {}, 1)], (wheels,))
-    register(cache.root, project, project / "warehouse")
+    register(project_of(cache, project))
     done = collect(cache.root, Limits(max_size=1000, max_age=60), now=LATER)
     assert cache.known() == {needed, needed_too}
     assert old in {action.key for action in done.actions}
@@ -262,7 +268,7 @@ def test_a_project_that_is_gone_protects_nothing(cache: Cache, tmp_path: Path) -
     project = tmp_path / "project"
     file = lock_in(project, [locked(url, big(1))])
     for _ in range(2):
-        register(cache.root, project, project / "warehouse")
+        register(project_of(cache, project))
     assert len(list(registered(cache.root))) == 1
     file.unlink()
     file.parent.rmdir()
@@ -281,7 +287,7 @@ def test_a_lock_that_cannot_be_read_keeps_every_fetched_source(cache: Cache, tmp
     cache.put("run:a", {"out": big(2)})
     project = tmp_path / "project"
     lock_in(project, []).write_text("<<<<<<< HEAD\nversion = 1\n")
-    register(cache.root, project, project / "warehouse")
+    register(project_of(cache, project))
     done = collect(cache.root, Limits(max_size=0), now=LATER)
     assert cache.known() == {fetched}
     assert len(done.unreadable) == 1
@@ -289,12 +295,33 @@ def test_a_lock_that_cannot_be_read_keeps_every_fetched_source(cache: Cache, tmp
 
 
 def test_a_damaged_registration_is_written_again(cache: Cache, tmp_path: Path) -> None:
-    register(cache.root, tmp_path, tmp_path / "warehouse")
+    register(project_of(cache, tmp_path))
     (known,) = registered(cache.root)
     known.file.write_bytes(b"")
     assert list(registered(cache.root)) == []
-    register(cache.root, tmp_path, tmp_path / "warehouse")
+    register(project_of(cache, tmp_path))
     assert list(registered(cache.root)) == [known]
+
+
+def test_what_a_fresh_stamp_spares_a_look_at_is_in_use(cache: Cache, tmp_path: Path) -> None:
+    """A build with nothing to do asks for no key. What it relies on must not look forgotten."""
+    keys = fill(cache)
+    project = project_of(cache, tmp_path / "project")
+    register(project)
+    stamps = Stamps(str(project.stamps), "here")
+    stamps.put("x", {}, {}, Stamp((), 1), whole=True, keys=[keys[0], "gone" * 16])
+    file = project.stamps / "x.json"
+    for before, after in ((LATER - 9 * DAY, None), (time.time() - 1800, time.time() - 1800)):
+        os.utime(file, (before, before))
+        assert stamps.fresh("x") is not None
+        assert abs(file.stat().st_mtime - (after or time.time())) < 60
+    (project.stamps / "damaged.json").write_bytes(b"\xff")
+    (project.stamps / "old.json").write_text("{}")
+    project.root.mkdir(exist_ok=True)
+    said = preview(cache.root, Limits(max_size=250_000), now=LATER)
+    assert [action.key for action in said.actions] == keys[1:5]
+    os.utime(file, (LATER - 9 * DAY, LATER - 9 * DAY))
+    assert [action.key for action in preview(cache.root, Limits(max_size=250_000), now=LATER).actions] == keys[:4]
 
 
 # --- who uses it
