@@ -95,6 +95,7 @@ class Builder:
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
+        self._box_keys: dict[str, ActionKey] = {}
         self.outcomes: dict[str, Outcome] = {}
 
     # --- judging
@@ -109,7 +110,7 @@ class Builder:
         try:
             parts, inputs = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
-            if result is None or not self._runner.store.contains(result.tree):
+            if result is None or not self._has_tree(result):
                 return False
             if name in self._boxes and self._box_in_place(name, result) is None:
                 return False
@@ -121,6 +122,15 @@ class Builder:
             self.outcomes[name] = Outcome("cached", 0.0, result)
         else:
             self.outcomes[name] = Outcome("up to date", 0.0, result)
+        return True
+
+    def _has_tree(self, result: ActionResult) -> bool:
+        if not self._runner.store.contains(result.tree):
+            return False
+        try:
+            self._tree(result.tree)
+        except StoreError:
+            return False  # damaged, and so removed: the action runs again
         return True
 
     def problem(self, name: str) -> FlatpackError | None:
@@ -262,8 +272,10 @@ class Builder:
 
     # --- boxes
 
-    def _box_key(self, payload: Digest, signer: Signer) -> ActionKey:
-        return ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
+    def _box_key(self, name: str, payload: Digest, signer: Signer) -> ActionKey:
+        key = ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
+        self._box_keys[name] = key
+        return key
 
     def _payload(self, result: ActionResult) -> TreeEntry:
         entry = self._tree(result.tree).file(_PAYLOAD)
@@ -274,7 +286,7 @@ class Builder:
         """The box's path if it stands there with the bytes that it should have."""
         if self._signer is None:
             return None
-        box = self._runner.cache.get(self._box_key(self._payload(result).digest, self._signer()))
+        box = self._runner.cache.get(self._box_key(name, self._payload(result).digest, self._signer()))
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
@@ -286,7 +298,7 @@ class Builder:
         assert self._signer is not None, "a build that packs is given a signer"
         signer = self._signer()
         payload = self._payload(result)
-        key = self._box_key(payload.digest, signer)
+        key = self._box_key(name, payload.digest, signer)
         cache, store = self._runner.cache, self._runner.store
         with cache.lock(key):
             known = cache.get(key)
@@ -335,6 +347,12 @@ class Builder:
             if kept != last:
                 with contextlib.suppress(OSError):  # it would have made a later explanation better
                     write_last(path, kept)
+
+    def keys(self, flatpack: str) -> list[ActionKey]:
+        """The keys of all results of this build that the flatpack's boxes are made of, and of the boxes themselves."""
+        names = self._by_flatpack[flatpack].actions
+        actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
+        return [*actions, *(key for name, key in self._box_keys.items() if name in names)]
 
     def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
         """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of

@@ -13,6 +13,7 @@ from flatpack_build.errors import FlatpackError
 
 _COMMANDS = {
     "build": ("flatpack_build.cli.build", "build"),
+    "cache": ("flatpack_build.cli.cache", "cache"),
     "completion": ("flatpack_build.cli.completion", "completion"),
     "create": ("flatpack_build.cli.init", "create"),
     "explain": ("flatpack_build.cli.explain", "explain"),

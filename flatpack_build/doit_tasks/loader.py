@@ -176,7 +176,10 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         tasks: list[Task] = []
         graphs: list[Graph] = []
         fresh = self._fresh(pos_args, state) if executes else {}
-        for name in self._selected(pos_args, own):
+        selected = self._selected(pos_args, own)
+        if executes and not fresh.keys() >= set(selected):
+            self.session.hold_cache()
+        for name in selected:
             if name in fresh:
                 tasks += _fresh_groups(name, fresh[name], pos_args)
             elif planner.lock_file(name).exists():
