@@ -14,7 +14,7 @@ from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
 from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
-from flatpack_build.fs import replace_with_link, temporary_folder
+from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
@@ -105,7 +105,7 @@ class Builder:
         try:
             parts, inputs = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
-            if result is None or not self._runner.store.contains(result.tree):
+            if result is None or not self._readable(result.tree):
                 return False
             if name in self._boxes and self._box_in_place(name, result) is None:
                 return False
@@ -124,6 +124,13 @@ class Builder:
         inputs = {key: self._input_digest(source) for key, source in action.inputs.items()}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
+
+    def _readable(self, tree: Digest) -> bool:
+        try:
+            self._tree(tree)
+        except StoreError:
+            return False
+        return True
 
     def _tree(self, digest: Digest) -> Tree:
         tree = self._trees.get(digest)
@@ -213,7 +220,14 @@ class Builder:
         store = self._runner.store
         if store.contains(digest, size):
             return
-        taken = store.add_file(Path(path))
+        try:
+            with open(path, "rb"):
+                pass  # whether it can be read at all: what fails from here on is the cache
+            taken = store.add_file(Path(path))
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be read any more: {error.strerror}", hint="it was there when this build began"
+            ) from error
         if taken != digest:
             raise SourceError(f"{path} was changed while it was being built from", hint="build again")
 
@@ -264,26 +278,33 @@ class Builder:
         signer = self._signer()
         payload = self._payload(result)
         key = self._box_key(payload.digest, signer)
-        cache, store = self._runner.cache, self._runner.store
-        with cache.lock(key):
-            known = cache.get(key)
-            if known is None or not store.contains(known.tree, known.size):
-                with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
-                    start = time.monotonic()
-                    signer.sign(store.path(payload.digest), folder / _BOX)
-                    size = (folder / _BOX).stat().st_size
-                    blob = store.add_file(folder / _BOX, move=True)
-                seconds = round(time.monotonic() - start, 4)
-                known = ActionResult(key, name, "sign", blob, size, seconds, 0, (), ())
-                cache.put(known)
+        box = self._signed(key)
+        if box is None:
+            with self._runner.cache.lock(key):
+                box = self._signed(key) or self._sign(key, name, payload.digest, signer)
         path = self._folder / self._boxes[name][1].file_name
+        source = self._runner.store.path(box)
         try:
-            replace_with_link(store.path(known.tree), path)
-            self._digests.remember(str(path), known.tree)
+            replace_with_link(source, path)
+            self._digests.remember(str(path), box)
         except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
-            ) from error
+            raise StoreError(f"cannot write {path}: {error.strerror}", hint=remedy(error, self._folder)) from error
+
+    def _signed(self, key: ActionKey) -> Digest | None:
+        """The box, if it has been signed before and is still whole."""
+        known = self._runner.cache.get(key)
+        return known.tree if known is not None and self._runner.store.contains(known.tree, known.size) else None
+
+    def _sign(self, key: ActionKey, name: str, payload: Digest, signer: Signer) -> Digest:
+        store = self._runner.store
+        start = time.monotonic()
+        with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
+            signer.sign(store.path(payload), folder / _BOX)
+            size = (folder / _BOX).stat().st_size
+            blob = store.add_file(folder / _BOX, move=True)
+        seconds = round(time.monotonic() - start, 4)
+        self._runner.cache.put(ActionResult(key, name, "sign", blob, size, seconds, 0, (), ()))
+        return blob
 
     def finished_boxes(self) -> list[FinishedBox]:
         """The boxes of this build that stand in place, in the order of the graphs."""

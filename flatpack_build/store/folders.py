@@ -13,6 +13,7 @@ from flatpack_build.fs import copy_file, link_or_copy, walk_files
 from flatpack_build.store.protocol import Store
 from flatpack_build.tree import Kind, Tree, TreeEntry
 
+_AGAIN = "build again: it will be made anew; check the disk if this happens often"
 _EMPTY = Digest.of_bytes(b"")
 
 
@@ -42,12 +43,15 @@ def take_folder(store: Store, folder: Path) -> Tree:
 
 
 def load_tree(store: Store, digest: Digest) -> Tree:
-    """Read a tree back. Raises ``StoreError``."""
+    """Read a tree back, and check that it is the one asked for. Raises ``StoreError``."""
     path = store.path(digest)
     try:
-        return Tree.decode(path.read_bytes())
+        tree = Tree.decode(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
+        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint=_AGAIN) from error
+    if tree.digest != digest:
+        raise StoreError(f"tree {digest.short} in the cache is damaged", hint=_AGAIN)
+    return tree
 
 
 def missing(store: Store, tree: Tree) -> Sequence[TreeEntry]:
