@@ -46,10 +46,11 @@ def load_tree(store: Store, digest: Digest) -> Tree:
     """Read a tree back, and check that it is the one asked for. Raises ``StoreError``."""
     path = store.path(digest)
     try:
-        tree = Tree.decode(path.read_bytes())
+        data = path.read_bytes()
+        tree = Tree.decode(data)
     except (OSError, ValueError) as error:
         raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint=_AGAIN) from error
-    if tree.digest != digest:
+    if Digest.of_bytes(data) != digest:
         raise StoreError(f"tree {digest.short} in the cache is damaged", hint=_AGAIN)
     return tree
 
