@@ -83,10 +83,13 @@ class LocalStore:
 
     def add_file(self, source: Path, digest: Digest | None = None, *, move: bool = False) -> Digest:
         try:
-            # A file with several names would let its other names change the blob: it is copied, not moved.
-            if move and source.stat().st_nlink == 1:
-                return self._adopt(source, digest or Digest.of_file(source))
-            if digest is not None and self.contains(digest, source.stat().st_size):
+            status = source.stat()
+            if move:
+                found = digest or Digest.of_file(source)
+                # A file with several names would let its other names change the blob: it is copied, not moved.
+                if status.st_nlink == 1 or self.contains(found, status.st_size):
+                    return self._adopt(source, found)
+            elif digest is not None and self.contains(digest, status.st_size):
                 return digest
             with self._temporary() as copy:
                 copy_file(source, copy, mode=0o444)

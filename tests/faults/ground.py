@@ -46,10 +46,12 @@ class Ground:
             **more,
         }
 
-    def start(self, *arguments: str, before: tuple[str, ...] = (), **more: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, program: str = "flatpack_build", before: tuple[str, ...] = (), **more: str
+    ) -> subprocess.Popen[str]:
         """Start ``flatpack <arguments>`` in a session of its own; ``before`` is a command that runs it."""
         return subprocess.Popen(
-            [*before, sys.executable, "-m", "flatpack_build", *arguments],
+            [*before, sys.executable, "-m", program, *arguments],
             cwd=self.project,
             env=self.environment(**more),
             stdin=subprocess.DEVNULL,
@@ -61,11 +63,10 @@ class Ground:
 
     def build(self, *arguments: str, before: tuple[str, ...] = (), **more: str) -> tuple[int, str]:
         """Build to the end: the exit status, and all that was said."""
-        process = self.start("build", *(arguments or ("small",)), before=before, **more)
-        said, _ = process.communicate(timeout=120)
-        assert "Traceback" not in said, said
-        assert "this is a bug" not in said, said
-        return process.returncode, said
+        return finish(self.start("build", *(arguments or ("small",)), before=before, **more))
+
+    def doit(self, *arguments: str) -> tuple[int, str]:
+        return finish(self.start(*arguments, program="doit"))
 
     def good_build(self, *arguments: str, before: tuple[str, ...] = (), **more: str) -> str:
         status, said = self.build(*arguments, before=before, **more)
@@ -98,6 +99,14 @@ class Ground:
             left += [path for path in folder.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
         assert left == []
         assert [blob for blob in self.blobs() if Digest.of_file(blob) != blob.name] == []
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit status, and all that was said; whatever happened, that is no traceback."""
+    said, _ = process.communicate(timeout=120)
+    assert "Traceback" not in said, said
+    assert "this is a bug" not in said, said
+    return process.returncode, said
 
 
 def make_ground(root: Path, *names: str, keys: Path | None = None) -> Ground:

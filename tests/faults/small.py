@@ -60,7 +60,7 @@ model.quant = "Q4_0"
 files = ["README.md", "manual/*.md"]
 
 [build.words]
-command = "sort -u words.txt > sorted.txt; mkdir -p more; seq 1 2000 > more/numbers.txt"
+command = "sort -u words.txt > sorted.txt; mkdir -p more; seq 1 30000 > more/numbers.txt"
 inputs = ["words.txt"]
 outputs = ["sorted.txt", "more"]
 """
