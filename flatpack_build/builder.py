@@ -88,6 +88,7 @@ class Builder:
         self._record = record
         self._forced = set(forced)
         self._trees: dict[Digest, Tree] = {}
+        self._files: dict[str, TreeEntry] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
@@ -142,8 +143,8 @@ class Builder:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            digest, status = self._digests.digest(source.path)
-            return InputDigest("file", digest, status.st_size)
+            entry = self._file(source.path)
+            return InputDigest("file", entry.digest, entry.size)
         tree = self._source_tree(source)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
@@ -166,9 +167,17 @@ class Builder:
     def _source_tree(self, source: SourceTree) -> Tree:
         entries = []
         for path in source.files:
-            digest, status = self._digests.digest(f"{source.root}/{path}")
-            entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
+            file = self._file(f"{source.root}/{path}")
+            entries.append(TreeEntry(path, file.kind, file.size, file.digest))
         return Tree.of(entries)
+
+    def _file(self, path: str) -> TreeEntry:
+        """A file of the user's as it was when this build first looked: all actions of one build see the same."""
+        entry = self._files.get(path)
+        if entry is None:
+            digest, status = self._digests.digest(path)
+            entry = self._files[path] = TreeEntry(path, kind_of(status.st_mode), status.st_size, digest)
+        return entry
 
     # --- running
 
