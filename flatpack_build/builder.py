@@ -18,6 +18,7 @@ from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
+from flatpack_build.stamps import Signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import kind_of, load_tree, missing
 from flatpack_build.store.protocol import ActionResult
@@ -70,7 +71,7 @@ class Builder:
         runner: Runner,
         graphs: Collection[Graph],
         *,
-        digests: DigestCache,
+        digests: Callable[[str], DigestCache],
         versions: Callable[[str], str],
         signer: Callable[[], Signer] | None,
         boxes: Path,
@@ -80,6 +81,7 @@ class Builder:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
         self._boxes = {box.pack: (graph.flatpack, box) for graph in graphs for box in graph.boxes}
+        self._by_flatpack = {graph.flatpack: graph for graph in graphs}
         self._graphs = {name: graph for graph in graphs for name in graph.actions}
         self._digests = digests
         self._versions = versions
@@ -122,7 +124,8 @@ class Builder:
 
     def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
-        inputs = {key: self._input_digest(source) for key, source in action.inputs.items()}
+        digests = self._digests(self._graphs[name].flatpack)
+        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items()}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -139,13 +142,13 @@ class Builder:
             tree = self._trees[digest] = load_tree(self._runner.store, digest)
         return tree
 
-    def _input_digest(self, source: Input) -> InputDigest:
+    def _input_digest(self, source: Input, digests: DigestCache) -> InputDigest:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            entry = self._file(source.path)
+            entry = self._file(source.path, digests)
             return InputDigest("file", entry.digest, entry.size)
-        tree = self._source_tree(source)
+        tree = self._source_tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
 
@@ -164,18 +167,20 @@ class Builder:
         self._trees[part.digest] = part
         return InputDigest("tree", part.digest, part.size)
 
-    def _source_tree(self, source: SourceTree) -> Tree:
+    def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
-        for path in source.files:
-            file = self._file(f"{source.root}/{path}")
-            entries.append(TreeEntry(path, file.kind, file.size, file.digest))
+        paths = [f"{source.root}/{path}" for path in source.files]
+        digests.prepare([path for path in paths if path not in self._files])
+        for name, path in zip(source.files, paths, strict=True):
+            file = self._file(path, digests)
+            entries.append(TreeEntry(name, file.kind, file.size, file.digest))
         return Tree.of(entries)
 
-    def _file(self, path: str) -> TreeEntry:
+    def _file(self, path: str, digests: DigestCache) -> TreeEntry:
         """A file of the user's as it was when this build first looked: all actions of one build see the same."""
         entry = self._files.get(path)
         if entry is None:
-            digest, status = self._digests.digest(path)
+            digest, status = digests.digest(path)
             entry = self._files[path] = TreeEntry(path, kind_of(status.st_mode), status.st_size, digest)
         return entry
 
@@ -278,7 +283,7 @@ class Builder:
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
-        digest, _ = self._digests.digest(str(path))
+        digest, _ = self._digests(self._boxes[name][0]).digest(str(path))
         return path if digest == box.tree else None
 
     def _finish_box(self, name: str, result: ActionResult) -> None:
@@ -295,7 +300,7 @@ class Builder:
         source = self._runner.store.path(box)
         try:
             replace_with_link(source, path)
-            self._digests.remember(str(path), box)
+            self._digests(self._boxes[name][0]).remember(str(path), box)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}", hint=remedy(error, self._folder)) from error
 
@@ -328,6 +333,20 @@ class Builder:
             found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
         return found
 
-    def close(self) -> None:
-        """Keep what was learned about the user's files."""
-        self._digests.save()
+    def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
+        """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of
+        them changed too shortly before that to be sure."""
+        digests = self._digests(flatpack)
+        found: dict[str, Signature] = {}
+        for action in self._by_flatpack[flatpack].actions.values():
+            for source in action.inputs.values():
+                paths: tuple[str, ...] = ()
+                if isinstance(source, SourceFile):
+                    paths = (source.path,)
+                elif isinstance(source, SourceTree):
+                    paths = tuple(f"{source.root}/{path}" for path in source.files)
+                for path in paths:
+                    found[path] = digests.signature(path)
+                    if found[path] is None:
+                        return None
+        return found

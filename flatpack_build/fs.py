@@ -106,6 +106,12 @@ def atomic_write(
         fsync_folder(path.parent)
 
 
+def atomic_write_text(path: str, text: str) -> None:
+    """``atomic_write`` for a file that can be lost: a failure leaves things as they were, and is let go."""
+    with contextlib.suppress(OSError):
+        atomic_write(Path(path), text.encode())
+
+
 def _reflink(source: Path, destination: Path) -> bool:
     if sys.platform != "linux":
         return False

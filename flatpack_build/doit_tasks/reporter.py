@@ -9,11 +9,13 @@ from doit.exceptions import BaseFail, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.graph import BoxPlan
 from flatpack_build.views import View, size_text, time_text, view_for
 
 if TYPE_CHECKING:
     from flatpack_build.doit_tasks.session import Session
 
+_ROWS = 40
 _COLUMNS = ("box", "target", "quantisation", "size", "time", "state")
 
 
@@ -75,13 +77,34 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self.write(f"ERROR: {message}\n")
         builder = self.session.builder
         if builder is not None:
-            boxes = builder.finished_boxes()
+            boxes = self._boxes(builder)
             if boxes:
                 self._table(boxes)
             self._summary(builder, len(boxes))
         self.session.close()
 
+    def _boxes(self, builder: Builder) -> list[FinishedBox]:
+        found = [
+            FinishedBox(
+                name,
+                BoxPlan(box.target, box.pack, box.file_name, box.quant),
+                self.session.project.dist / box.file_name,
+                box.size,
+                "up to date",
+                0.0,
+            )
+            for name, stamp in self.session.fresh.items()
+            for box in stamp.boxes
+        ]
+        return sorted([*found, *builder.finished_boxes()], key=lambda box: box.flatpack)
+
     def _table(self, boxes: list[FinishedBox]) -> None:
+        quiet = [box for box in boxes if box.state == "up to date"]
+        if len(boxes) > _ROWS:  # nobody reads hundreds of rows in which nothing happened
+            boxes = [box for box in boxes if box.state != "up to date"]
+            if not boxes:
+                self.write(f"{len(quiet)} boxes are up to date\n")
+                return
         rows: list[tuple[str, ...]] = [
             (
                 self.session.shown(box.path),
@@ -97,7 +120,9 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             from rich.console import Console  # heavy, and needless when there is nothing to do
             from rich.table import Table
 
-            table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
+            table = Table(box=None, header_style="bold", pad_edge=False)
+            for name in _COLUMNS:
+                table.add_column(name, overflow="fold", no_wrap=name != "box")
             for row in rows:
                 table.add_row(*row)
             self.write("\n")
@@ -114,6 +139,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         counted = [f"{self._ran} built"] if self._ran else []
         counted += [f"{cached} from the cache"] if cached else []
         fresh = sum(outcome.state == "up to date" for outcome in builder.outcomes.values())
+        fresh += sum(stamp.actions for stamp in self.session.fresh.values())
         counted += [f"{fresh} up to date"] if fresh else []
         if self._failed:
             counted.append(f"{len(self._failed)} failed or not run")
