@@ -15,7 +15,7 @@ from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
 from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
-from flatpack_build.fs import replace_with_link, temporary_folder
+from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.last import last_file, read_last, write_last
 from flatpack_build.record import Record
@@ -92,6 +92,7 @@ class Builder:
         self._record = record
         self._forced = set(forced)
         self._trees: dict[Digest, Tree] = {}
+        self._files: dict[str, TreeEntry] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
@@ -167,8 +168,8 @@ class Builder:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            digest, status = digests.digest(source.path)
-            return InputDigest("file", digest, status.st_size)
+            entry = self._file(source.path, digests)
+            return InputDigest("file", entry.digest, entry.size)
         tree = self._source_tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
@@ -190,11 +191,20 @@ class Builder:
 
     def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
-        digests.prepare([f"{source.root}/{path}" for path in source.files])
-        for path in source.files:
-            digest, status = digests.digest(f"{source.root}/{path}")
-            entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
+        paths = [f"{source.root}/{path}" for path in source.files]
+        digests.prepare([path for path in paths if path not in self._files])
+        for name, path in zip(source.files, paths, strict=True):
+            file = self._file(path, digests)
+            entries.append(TreeEntry(name, file.kind, file.size, file.digest))
         return Tree.of(entries)
+
+    def _file(self, path: str, digests: DigestCache) -> TreeEntry:
+        """A file of the user's as it was when this build first looked: all actions of one build see the same."""
+        entry = self._files.get(path)
+        if entry is None:
+            digest, status = digests.digest(path)
+            entry = self._files[path] = TreeEntry(path, kind_of(status.st_mode), status.st_size, digest)
+        return entry
 
     # --- running
 
@@ -246,7 +256,14 @@ class Builder:
         store = self._runner.store
         if store.contains(digest, size):
             return
-        taken = store.add_file(Path(path))
+        try:
+            with open(path, "rb"):
+                pass  # whether it can be read at all: what fails from here on is the cache
+            taken = store.add_file(Path(path))
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be read any more: {error.strerror}", hint="it was there when this build began"
+            ) from error
         if taken != digest:
             raise SourceError(f"{path} was changed while it was being built from", hint="build again")
 
@@ -299,26 +316,33 @@ class Builder:
         signer = self._signer()
         payload = self._payload(result)
         key = self._box_key(name, payload.digest, signer)
-        cache, store = self._runner.cache, self._runner.store
-        with cache.lock(key):
-            known = cache.get(key)
-            if known is None or not store.contains(known.tree, known.size):
-                with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
-                    start = time.monotonic()
-                    signer.sign(store.path(payload.digest), folder / _BOX)
-                    size = (folder / _BOX).stat().st_size
-                    blob = store.add_file(folder / _BOX, move=True)
-                seconds = round(time.monotonic() - start, 4)
-                known = ActionResult(key, name, "sign", blob, size, seconds, 0, (), ())
-                cache.put(known)
+        box = self._signed(key)
+        if box is None:
+            with self._runner.cache.lock(key):
+                box = self._signed(key) or self._sign(key, name, payload.digest, signer)
         path = self._folder / self._boxes[name][1].file_name
+        source = self._runner.store.path(box)
         try:
-            replace_with_link(store.path(known.tree), path)
-            self._digests(self._boxes[name][0]).remember(str(path), known.tree)
+            replace_with_link(source, path)
+            self._digests(self._boxes[name][0]).remember(str(path), box)
         except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
-            ) from error
+            raise StoreError(f"cannot write {path}: {error.strerror}", hint=remedy(error, self._folder)) from error
+
+    def _signed(self, key: ActionKey) -> Digest | None:
+        """The box, if it has been signed before and is still whole."""
+        known = self._runner.cache.get(key)
+        return known.tree if known is not None and self._runner.store.contains(known.tree, known.size) else None
+
+    def _sign(self, key: ActionKey, name: str, payload: Digest, signer: Signer) -> Digest:
+        store = self._runner.store
+        start = time.monotonic()
+        with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
+            signer.sign(store.path(payload), folder / _BOX)
+            size = (folder / _BOX).stat().st_size
+            blob = store.add_file(folder / _BOX, move=True)
+        seconds = round(time.monotonic() - start, 4)
+        self._runner.cache.put(ActionResult(key, name, "sign", blob, size, seconds, 0, (), ()))
+        return blob
 
     def finished_boxes(self) -> list[FinishedBox]:
         """The boxes of this build that stand in place, in the order of the graphs."""
