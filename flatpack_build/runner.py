@@ -98,6 +98,7 @@ class Runner:
             peak_memory=execution.peak_memory,
             notes=execution.notes,
             parts=tuple(parts),
+            executor=execution.executor,
         )
 
     def _stage(self, inputs: Mapping[str, InputDigest], folder: Path) -> Mapping[str, Path]:

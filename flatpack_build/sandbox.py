@@ -79,7 +79,7 @@ def run_in_sandbox(
     seconds. ``kind`` asks for one sandbox; the default is the best that works here.
     Raises ``OSError`` when the shell cannot be started; a command that fails is no error here.
     """
-    chosen: Kind = kind or ("staged" if bubblewrap_problem() else "bubblewrap")
+    chosen = kind or best_kind()
     started = time.monotonic()
     if chosen == "bubblewrap":
         program, flags = _bubblewrap()
@@ -92,6 +92,11 @@ def run_in_sandbox(
                 arguments, folder, _environment(str(home)) | dict(environment), timeout, lifeline=True
             )
     return SandboxResult(chosen, status, time.monotonic() - started, output.decode(errors="replace"))
+
+
+def best_kind() -> Kind:
+    """What is used where no kind is asked for."""
+    return "staged" if bubblewrap_problem() else "bubblewrap"
 
 
 def bubblewrap_problem() -> str:
