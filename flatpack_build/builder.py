@@ -307,6 +307,10 @@ class Builder:
             found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
         return found
 
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is an action of this build."""
+        return name in self._actions
+
     def lines(self, selected: Collection[str]) -> list[ActionLine]:
         """How each action ended: those that ran in that order, then those that were up to date, and those of
         ``selected`` that the build did not come to."""

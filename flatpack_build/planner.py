@@ -150,7 +150,11 @@ class Planner:
         lock = read_lock(lock_file)
         sources, wheels = all_needs(manifest, profiles)
         check_lock(
-            lock, sources, [(need.platform, need.python, need.requirements) for need in wheels], os.fspath(lock_file)
+            lock,
+            sources,
+            [(need.platform, need.python, need.requirements) for need in wheels],
+            os.fspath(lock_file),
+            name,
         )
 
         def read_text(path: str) -> str:

@@ -206,7 +206,7 @@ class Record:
         assert self.path is not None, "called for a record that exists"
         now = _stamp(self._clock())
         try:
-            names = sorted(os.listdir(self._folder))
+            names = sorted(entry.name for entry in self._folder.iterdir())
         except OSError:
             return
         records = [name for name in names if name.endswith(".jsonl") and not name.startswith(".")]
