@@ -18,6 +18,7 @@ from flatpack_build.fs import replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Ran, Runner
+from flatpack_build.stamps import Signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import kind_of, load_tree, missing
 from flatpack_build.store.protocol import ActionResult
@@ -70,7 +71,7 @@ class Builder:
         runner: Runner,
         graphs: Collection[Graph],
         *,
-        digests: DigestCache,
+        digests: Callable[[str], DigestCache],
         versions: Callable[[str], str],
         signer: Callable[[], Signer] | None,
         boxes: Path,
@@ -80,6 +81,7 @@ class Builder:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
         self._boxes = {box.pack: (graph.flatpack, box) for graph in graphs for box in graph.boxes}
+        self._by_flatpack = {graph.flatpack: graph for graph in graphs}
         self._graphs = {name: graph for graph in graphs for name in graph.actions}
         self._digests = digests
         self._versions = versions
@@ -122,7 +124,8 @@ class Builder:
 
     def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
-        inputs = {key: self._input_digest(source) for key, source in action.inputs.items()}
+        digests = self._digests(self._graphs[name].flatpack)
+        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items()}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -132,13 +135,13 @@ class Builder:
             tree = self._trees[digest] = load_tree(self._runner.store, digest)
         return tree
 
-    def _input_digest(self, source: Input) -> InputDigest:
+    def _input_digest(self, source: Input, digests: DigestCache) -> InputDigest:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            digest, status = self._digests.digest(source.path)
+            digest, status = digests.digest(source.path)
             return InputDigest("file", digest, status.st_size)
-        tree = self._source_tree(source)
+        tree = self._source_tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
 
@@ -157,10 +160,11 @@ class Builder:
         self._trees[part.digest] = part
         return InputDigest("tree", part.digest, part.size)
 
-    def _source_tree(self, source: SourceTree) -> Tree:
+    def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
+        digests.prepare([f"{source.root}/{path}" for path in source.files])
         for path in source.files:
-            digest, status = self._digests.digest(f"{source.root}/{path}")
+            digest, status = digests.digest(f"{source.root}/{path}")
             entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
         return Tree.of(entries)
 
@@ -264,7 +268,7 @@ class Builder:
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
-        digest, _ = self._digests.digest(str(path))
+        digest, _ = self._digests(self._boxes[name][0]).digest(str(path))
         return path if digest == box.tree else None
 
     def _finish_box(self, name: str, result: ActionResult) -> None:
@@ -288,7 +292,7 @@ class Builder:
         path = self._folder / self._boxes[name][1].file_name
         try:
             replace_with_link(store.path(known.tree), path)
-            self._digests.remember(str(path), known.tree)
+            self._digests(self._boxes[name][0]).remember(str(path), known.tree)
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
@@ -327,9 +331,26 @@ class Builder:
                 lines.append(ActionLine(name, action.step, "not run", error=why))
         return lines
 
-    def close(self, selected: Collection[str] = (), *, always: bool = False) -> None:
-        """Keep what was learned about the user's files, and end the record: with ``always`` also that of a no-op."""
-        self._digests.save()
+    def end_record(self, selected: Collection[str] = (), *, always: bool = False) -> None:
+        """Complete the record with what did not run; with ``always`` also that of a build in which nothing did."""
         if always or self._record.path is not None:
             ended = self._record.lines
             self._record.close((line for line in self.lines(selected) if line.action not in ended), always=always)
+
+    def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
+        """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of
+        them changed too shortly before that to be sure."""
+        digests = self._digests(flatpack)
+        found: dict[str, Signature] = {}
+        for action in self._by_flatpack[flatpack].actions.values():
+            for source in action.inputs.values():
+                paths: tuple[str, ...] = ()
+                if isinstance(source, SourceFile):
+                    paths = (source.path,)
+                elif isinstance(source, SourceTree):
+                    paths = tuple(f"{source.root}/{path}" for path in source.files)
+                for path in paths:
+                    found[path] = digests.signature(path)
+                    if found[path] is None:
+                        return None
+        return found

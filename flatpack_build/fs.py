@@ -48,6 +48,23 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         fsync_folder(path.parent)
 
 
+def atomic_write_text(path: str, text: str) -> None:
+    """``atomic_write`` for many small files that can be lost: no mode, no wait; a failure leaves things as they were."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        try:
+            file = open(temporary, "x")  # noqa: SIM115 - closed below; the folder is made only if it is not there
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103
+            file = open(temporary, "x")  # noqa: SIM115
+        with file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
 def _reflink(source: Path, destination: Path) -> bool:
     if sys.platform != "linux":
         return False

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from flatpack_build.fs import atomic_write
 from flatpack_build.graph import Graph
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
+from flatpack_build.stamps import Signature, settled, signature
 
 _FORMAT = 1
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
@@ -32,13 +34,15 @@ class Target:
     names: tuple[str, ...]
 
 
-def list_files(folder: Path) -> tuple[str, ...]:
+def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[str, ...]:
     """The files of a flatpack as sorted relative paths. Hidden ones and Python's caches are left out; links are followed
-    when they stay inside the folder, and refused when they lead out of it."""
+    when they stay inside the folder, and refused when they lead out of it. ``seen`` is told each folder's status."""
     found: list[str] = []
     top = os.path.realpath(folder)
 
     def visit(path: str, prefix: str, depth: int) -> None:
+        if seen is not None:
+            seen[path] = signature(path)
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
@@ -79,6 +83,9 @@ class Planner:
 
     def __init__(self, project: Project) -> None:
         self._project = project
+        self.seen: dict[str, dict[str, Signature]] = {}
+        """Flatpack -> everything that its plan was made from, as it was when it was read. A flatpack is missing here when
+        something of it changed so recently that this cannot be said."""
 
     def lock_file(self, name: str) -> Path:
         return self._project.flatpack_folder(name) / "flatpack.lock"
@@ -86,15 +93,18 @@ class Planner:
     def graph(self, name: str) -> Graph:
         """Raises ``FlatpackError``; ``LockError`` when there is no lock or it does not match."""
         folder = self._project.flatpack_folder(name)
-        files = list_files(folder)
+        seen: dict[str, Signature] = {}
+        files = list_files(folder, seen)
         kept = self._kept_file(name)
         try:
             value = json.loads(kept.read_bytes())
+            seen.update((path, signature(path)) for path in value["read"] if path != _HOST)
             if value["made from"] == self._made_from(name, files, value["read"]):
+                self.seen[name] = seen
                 return Graph.from_json(value["graph"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # absent, damaged or of another version: plan anew
-        return self._plan(name, folder, files, kept)
+        return self._plan(name, folder, files, kept, seen)
 
     def targets(self, name: str) -> Target:
         """What the manifest says it is built for; needs no lock."""
@@ -112,16 +122,17 @@ class Planner:
     def _kept_file(self, name: str) -> Path:
         return self._project.build / "plans" / f"{name}.json"
 
-    def _made_from(self, name: str, files: tuple[str, ...], read: Mapping[str, Json]) -> Json:
+    def _made_from(self, name: str, files: tuple[str, ...], read: Collection[str]) -> Json:
         """Everything that decides the plan, digested. ``read`` are the files whose content went into it."""
-        digests = {path: _digest_or_absent(path) for path in read}
+        digests = {path: _digest_or_absent(path) for path in sorted(read)}
         return Digest.of_bytes(
             canonical_json(
                 [_FORMAT, __version__, name, os.fspath(self._project.root), list(files), digests, _machine(digests)]
             )
         )
 
-    def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path) -> Graph:
+    def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path, seen: dict[str, Signature]) -> Graph:
+        started = time.time_ns()
         from flatpack_build.manifest.document import read_document  # these bring pydantic: not on the hot path
         from flatpack_build.manifest.load import check_name, load_manifest
         from flatpack_build.manifest.lock import check_lock, read_lock
@@ -179,9 +190,13 @@ class Planner:
             read_text=read_text,
         )
         graph = plan(question)
+        seen.update((path, signature(path)) for path in read if path != _HOST)
+        if not all(settled(status, started) for status in seen.values()):
+            return graph  # something may have changed after it was read: what is kept now could lie later
+        self.seen[name] = seen
         value: Json = {
-            "read": dict.fromkeys(sorted(read), True),
-            "made from": self._made_from(name, files, dict.fromkeys(sorted(read), True)),
+            "read": sorted(read),
+            "made from": self._made_from(name, files, read),
             "graph": graph.to_json(),
         }
         with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time

@@ -124,7 +124,6 @@ class Record:
         self._kept = kept
         self._most_bytes = most_bytes
         self._mutex = threading.Lock()
-        self._fd = -1
         self._good = 0
         self._closed = False
         self.path: Path | None = None
@@ -149,9 +148,6 @@ class Record:
                 return
             self._append(b"".join(line.encode() for line in rest))
             self._closed = True
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
             if self.path is not None:
                 self._make_latest(self.path)
                 self._prune()
@@ -160,30 +156,26 @@ class Record:
         if self.trouble or self._closed:
             return
         try:
-            if self._fd < 0:
-                self._open()
-            written = 0
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
-            self._good += written
+            if self.path is None:
+                self.path = self._new_file()
+            with open(self.path, "ab") as file:
+                file.write(data)
+            self._good += len(data)
         except OSError as error:
             self._fail(error)
-            if self._fd >= 0:
+            if self.path is not None:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, self._good)  # no half line for a program to stumble over
+                    os.truncate(self.path, self._good)  # no half line for a program to stumble over
 
-    def _open(self) -> None:
+    def _new_file(self) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         base = f"{_stamp(self._clock())}-{os.getpid()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         for attempt in range(1000):
             path = self._folder / (f"{base}-{attempt}.jsonl" if attempt else f"{base}.jsonl")
-            try:
-                self._fd = os.open(path, flags, 0o644)
-            except FileExistsError:
-                continue  # a clock set back and a process number that came again, or another container's
-            self.path = path
-            return
+            # Taken already: by a clock set back and a process number that came again, or from another container.
+            with contextlib.suppress(FileExistsError):
+                path.touch(0o644, exist_ok=False)
+                return path
         raise FileExistsError(errno.EEXIST, "every name for it is taken", os.fspath(self._folder))
 
     def _make_latest(self, path: Path) -> None:

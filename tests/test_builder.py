@@ -76,11 +76,12 @@ class Ground:
         scratch = Scratch(cache)
         self.executor.ran = []
         graph = Graph("x", in_order("x", actions), ())
+        digests = DigestCache(self.root / "digests.json")
         store = LocalStore(cache)
         builder = Builder(
             Runner(store, LocalActionCache(cache), self.executor, scratch),
             [graph],
-            digests=DigestCache(self.root / "digests.json"),
+            digests=lambda _flatpack: digests,
             versions=lambda _tool: "1",
             signer=None,
             boxes=self.root / "dist",
@@ -92,7 +93,7 @@ class Ground:
                 if not builder.check(name):
                     builder.run(name, Listening())
         finally:
-            builder.close()
+            digests.save()
             scratch.close()
         texts = {}
         for name, outcome in builder.outcomes.items():

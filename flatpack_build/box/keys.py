@@ -177,7 +177,9 @@ def load_private_key(path: Path, passphrase: Passphrase) -> PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
     try:
-        key = serialization.load_pem_private_key(pem.encode(), password)
+        # Testing the primes of the user's own key takes a quarter of a second, more than most builds that sign. What it
+        # guards against, a signature by a damaged key, is caught where the signature is made (signature.sign_digest).
+        key = serialization.load_pem_private_key(pem.encode(), password, unsafe_skip_rsa_key_validation=True)
     except UnsupportedAlgorithm as error:
         raise KeyFileError(f"the private key is of an unknown kind: {error}", place=place) from None
     except (ValueError, TypeError):

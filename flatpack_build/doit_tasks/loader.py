@@ -28,6 +28,7 @@ from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
 from flatpack_build.project import find_project
+from flatpack_build.stamps import Stamp
 from flatpack_build.views import view_for
 
 _TASK = re.compile(r"(?P<step>[^:]+):(?P<flatpack>[^/@]+)(?:/(?P<part>[^@]*))?(?:@(?P<target>.*))?")
@@ -105,6 +106,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         except FlatpackError as error:
             raise InvalidDodoFile(str(error)) from error
         self.session = Session(self.project, self.options)
+        # A report names every action, so each is looked at.
+        self._thorough = bool(opt_values.get("always") or opt_values.get("single") or self.options.reports)
         atexit.register(self.session.close)  # whichever reporter runs, and however the run ends
         dodo = self.project.root / str(opt_values.get("dodoFile") or "dodo.py")
         self._own: dict[str, Any] = vars(doit_loader.get_module(os.fspath(dodo))) if dodo.exists() else {}
@@ -192,11 +195,14 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
     def _tasks(self, pos_args: list[str], executes: bool, state: State, own: Collection[str]) -> list[Task]:
         if executes:
             self._need_key(pos_args)
-        planner = Planner(self.project)
+        planner = self.session.planner = Planner(self.project)
         tasks: list[Task] = []
         graphs: list[Graph] = []
+        fresh = self._fresh(pos_args, state) if executes else {}
         for name in self._selected(pos_args, own):
-            if planner.lock_file(name).exists():
+            if name in fresh:
+                tasks += _fresh_groups(name, fresh[name], pos_args)
+            elif planner.lock_file(name).exists():
                 graphs.append(planner.graph(name))
             elif executes and self.options.locked:
                 raise LockError(
@@ -219,6 +225,27 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
         _refuse_unknown({*own, *(task.name for task in tasks)}, pos_args)
         return tasks
+
+    def _fresh(self, pos_args: Collection[str], state: State) -> dict[str, Stamp]:
+        """The selected flatpacks of which nothing at all has changed: no plan, no key and no step's task is needed."""
+        if self._thorough:
+            return {}
+        wanted: dict[str, set[str]] = {}
+        for argument in pos_args or [f"build:{name}" for name in self.project.flatpacks()]:
+            match = _TASK.fullmatch(argument)
+            if match is None or match["step"] != "build" or match["part"] or "*" in argument:
+                return {}  # a single step is asked for: its task has to be there
+            wanted.setdefault(match["flatpack"], set()).update([match["target"]] if match["target"] else [])
+            if not match["target"]:
+                wanted[match["flatpack"]].add("")
+        marked = {match["flatpack"] for match in map(_TASK.fullmatch, state.marked) if match}
+        stamps = self.session.stamps
+        for name, targets in wanted.items():
+            if name not in marked:
+                stamp = stamps.fresh(name, () if "" in targets else targets)
+                if stamp is not None:
+                    self.session.fresh[name] = stamp
+        return self.session.fresh
 
     def _lock(self, name: str) -> None:
         from flatpack_build.locker import lock_flatpack  # brings the fetchers: only the first build of a flatpack locks
@@ -280,6 +307,14 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             doc=_DOCS[action.step],
             io={"capture": False},
         )
+
+
+def _fresh_groups(name: str, stamp: Stamp, pos_args: Collection[str]) -> list[Task]:
+    groups = [f"build:{name}@{box.target}" for box in stamp.boxes]
+    asked = [group for group in groups if group in pos_args]
+    if not asked or f"build:{name}" in pos_args:
+        asked.append(f"build:{name}")
+    return [Task(group, None) for group in asked]
 
 
 def _bare_groups(name: str, targets: Sequence[str]) -> list[Task]:

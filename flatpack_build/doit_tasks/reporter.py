@@ -11,12 +11,14 @@ from doit.reporter import ConsoleReporter
 
 from flatpack_build.builder import Builder, FinishedBox
 from flatpack_build.errors import FlatpackError
+from flatpack_build.graph import BoxPlan
 from flatpack_build.record import ActionLine
 from flatpack_build.views import View, size_text, time_text, view_for
 
 if TYPE_CHECKING:
     from flatpack_build.doit_tasks.session import Session
 
+_ROWS = 40
 _COLUMNS = ("box", "target", "quantisation", "size", "time", "state")
 
 
@@ -85,7 +87,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self.write(f"ERROR: {message}\n")
         builder = self.session.builder
         if builder is not None:
-            boxes = builder.finished_boxes()
+            boxes = self._boxes(builder)
             if boxes:
                 self._table(boxes)
             self._summary(builder, len(boxes))
@@ -98,7 +100,28 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
                 self.write(f"warning: {self.session.record.trouble}\n")
             self.session.close()
 
+    def _boxes(self, builder: Builder) -> list[FinishedBox]:
+        found = [
+            FinishedBox(
+                name,
+                BoxPlan(box.target, box.pack, box.file_name, box.quant),
+                self.session.project.dist / box.file_name,
+                box.size,
+                "up to date",
+                0.0,
+            )
+            for name, stamp in self.session.fresh.items()
+            for box in stamp.boxes
+        ]
+        return sorted([*found, *builder.finished_boxes()], key=lambda box: box.flatpack)
+
     def _table(self, boxes: list[FinishedBox]) -> None:
+        quiet = [box for box in boxes if box.state == "up to date"]
+        if len(boxes) > _ROWS:  # nobody reads hundreds of rows in which nothing happened
+            boxes = [box for box in boxes if box.state != "up to date"]
+            if not boxes:
+                self.write(f"{len(quiet)} boxes are up to date\n")
+                return
         rows: list[tuple[str, ...]] = [
             (
                 self.session.shown(box.path),
@@ -131,6 +154,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         counted = [f"{self._ran} built"] if self._ran else []
         counted += [f"{cached} from the cache"] if cached else []
         fresh = sum(outcome.state == "up to date" for outcome in builder.outcomes.values())
+        fresh += sum(stamp.actions for stamp in self.session.fresh.values())
         counted += [f"{fresh} up to date"] if fresh else []
         if self._failed:
             counted.append(f"{len(self._failed)} failed or not run")

@@ -11,17 +11,21 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+from flatpack_build import __version__
 from flatpack_build.box.signer import KeySigner
-from flatpack_build.builder import Builder
+from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.digest import Digest, Json, canonical_json
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.state import State
 from flatpack_build.errors import FlatpackError, KeyFileError
 from flatpack_build.events import Listener
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
+from flatpack_build.planner import Planner
 from flatpack_build.project import Project
 from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Runner
+from flatpack_build.stamps import Stamp, StampedBox, Stamps, signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from flatpack_build.versions import tool_version
@@ -65,6 +69,11 @@ class Session:
         self._started = datetime.now(UTC)
         self._start = time.monotonic()
         self._reported = False
+        self.planner: Planner | None = None
+        self.fresh: dict[str, Stamp] = {}
+        """Flatpacks that need no look: their stamps."""
+        self._digests: dict[str, DigestCache] = {}
+        self._graphs: Collection[Graph] = ()
 
     @cached_property
     def runner(self) -> Runner:
@@ -75,14 +84,39 @@ class Session:
         """Raises ``KeyFileError`` when there is no key to sign with."""
         return KeySigner(self.project.signing_key, self.project.public_key)
 
+    @cached_property
+    def stamps(self) -> Stamps:
+        """Stamps that hold as long as the program, its packages, the settings and the key stay as they are."""
+        project = self.project
+        packages = [folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))]
+        here = [
+            os.fspath(project.root / "pyproject.toml"),
+            os.fspath(project.signing_key),
+            os.fspath(project.public_key),
+        ]
+        surroundings: Json = [
+            __version__,
+            sys.version,
+            list(os.uname()),
+            [os.fspath(path) for path in (project.root, project.cache, project.dist)],
+            [[path, signature(path)] for path in (*here, *packages)],
+        ]
+        return Stamps(os.fspath(project.build / "stamps"), Digest.of_bytes(canonical_json(surroundings)))
+
+    def digests(self, flatpack: str) -> DigestCache:
+        """What is known of the digests of a flatpack's files and boxes."""
+        if flatpack not in self._digests:
+            self._digests[flatpack] = DigestCache(self.project.build / "digests" / f"{flatpack}.json")
+        return self._digests[flatpack]
+
     def build(self, graphs: Collection[Graph], forced: Collection[str]) -> Builder:
         """The builder of this run."""
-        name = "-".join(graph.flatpack for graph in graphs) if len(graphs) == 1 else "warehouse"
+        self._graphs = graphs
         self.record = Record(self.project.build / "record.jsonl")
         self.builder = Builder(
             self.runner,
             graphs,
-            digests=DigestCache(self.project.build / "digests" / f"{name}.json"),
+            digests=self.digests,
             versions=tool_version,
             signer=lambda: self.signer,
             boxes=self.project.dist,
@@ -120,7 +154,7 @@ class Session:
         if self.builder is not None:
             recorded = self.record is not None and self.record.path is not None
             selected = self.selected() if recorded or self.options.reports else ()
-            self.builder.close(selected, always=self.options.reports)
+            self.builder.end_record(selected, always=self.options.reports)
         if self.options.reports:
             self._write_reports(problem)
 
@@ -154,6 +188,45 @@ class Session:
             self.report()
         except FlatpackError as error:
             sys.stderr.write(f"ERROR: {error}\n")
+        for digests in self._digests.values():
+            digests.save()
         if self.builder is not None:
-            self.builder.close()
+            self._stamp(self.builder)
+            self.builder = None
         self.scratch.close()
+
+    def _stamp(self, builder: Builder) -> None:
+        """Keep what was seen of each flatpack whose boxes stand in place now."""
+        finished: dict[str, list[FinishedBox]] = {}
+        for box in builder.finished_boxes():
+            finished.setdefault(box.flatpack, []).append(box)
+        top = os.fspath(self.project.warehouse) + os.sep
+        for graph in self._graphs:
+            boxes = finished.get(graph.flatpack)
+            planned = self.planner.seen.get(graph.flatpack) if self.planner else None
+            files = builder.seen(graph.flatpack) if boxes and planned else None
+            if not boxes or not planned or files is None:
+                continue
+            stamped = []
+            for box in boxes:
+                status = self.digests(graph.flatpack).signature(os.fspath(box.path))
+                if status is None:
+                    break
+                stamped.append(
+                    StampedBox(
+                        box.plan.target,
+                        box.plan.pack,
+                        box.plan.file_name,
+                        box.plan.quant,
+                        box.size,
+                        os.fspath(box.path),
+                        status,
+                    )
+                )
+            else:
+                seen = {**planned, **files}
+                own = {path: status for path, status in seen.items() if path.startswith(top)}
+                shared = {path: status for path, status in seen.items() if path not in own}
+                actions = len(graph.closure(box.plan.pack for box in boxes))
+                whole = len(boxes) == len(graph.boxes)
+                self.stamps.put(graph.flatpack, own, shared, Stamp(tuple(stamped), actions), whole=whole)

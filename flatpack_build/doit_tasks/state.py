@@ -42,6 +42,11 @@ class State:
     def forgotten(self) -> frozenset[str]:
         return frozenset(task for task, marks in self._tasks.items() if _FORGOTTEN in marks)
 
+    @property
+    def marked(self) -> frozenset[str]:
+        """Tasks with a mark of any kind."""
+        return frozenset(self._tasks)
+
     def spread(self, group: str, members: Iterable[str]) -> None:
         """Forgetting a group means forgetting its members: each is then remembered again when it has run."""
         if self._tasks.get(group, {}).pop(_FORGOTTEN, None) is not None:
