@@ -328,7 +328,10 @@ def _refuse_unknown(known: set[str], pos_args: Sequence[str]) -> None:
     import difflib  # only for a mistake
 
     for argument in pos_args:
-        if _TASK.fullmatch(argument) and argument not in known and not any(mark in argument for mark in "*?["):
+        if _TASK.fullmatch(argument) and "*" in argument:
+            if not fnmatch.filter(known, argument):
+                raise UsageError(f"no task matches {argument!r}", hint="see: doit list --all")
+        elif _TASK.fullmatch(argument) and argument not in known:
             near = difflib.get_close_matches(argument, known, n=1)
             raise UsageError(
                 f"there is no task {argument!r}",
