@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,8 +24,8 @@ def lines(file: Path) -> list[str]:
     return [json.loads(line)["action"] for line in file.read_text().splitlines()]
 
 
-def build(latest: Path, clock: Callable[[], datetime], *actions: str, kept: int = 3) -> Path:
-    record = Record(latest, clock=clock, kept=kept)
+def build(latest: Path, now: datetime, *actions: str, kept: int = 3) -> Path:
+    record = Record(latest, clock=lambda: now, kept=kept)
     for action in actions:
         record.add(ActionLine(action, "run", "built"))
     record.close()
@@ -100,7 +99,7 @@ def test_what_comes_after_the_end_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_last_ones_are_kept(tmp_path: Path) -> None:
-    paths = [build(tmp_path / "record.jsonl", lambda now=NOON + timedelta(seconds=n): now, str(n)) for n in range(6)]
+    paths = [build(tmp_path / "record.jsonl", NOON + timedelta(seconds=n), str(n)) for n in range(6)]
     assert [path.exists() for path in paths] == [False] * 3 + [True] * 3
 
 
@@ -115,15 +114,15 @@ def test_long_records_are_kept_up_to_a_size(tmp_path: Path) -> None:
 def test_a_clock_that_jumps_backwards_loses_no_new_record(tmp_path: Path) -> None:
     latest = tmp_path / "record.jsonl"
     for number in range(3):
-        build(latest, lambda now=NOON + timedelta(seconds=number): now, f"before {number}")
+        build(latest, NOON + timedelta(seconds=number), f"before {number}")
     for number in range(3):  # a year earlier: by name they are the oldest of all
-        path = build(latest, lambda now=NOON - timedelta(days=365 - number): now, f"after {number}")
+        path = build(latest, NOON - timedelta(days=365 - number), f"after {number}")
         assert lines(latest) == lines(path) == [f"after {number}"]
     assert sorted(lines(path)[0] for path in (tmp_path / "records").iterdir()) == ["after 0", "after 1", "after 2"]
 
 
 def test_a_clock_that_stands_still_gives_each_build_its_own(tmp_path: Path) -> None:
-    paths = {build(tmp_path / "record.jsonl", lambda: NOON, str(number)) for number in range(3)}
+    paths = {build(tmp_path / "record.jsonl", NOON, str(number)) for number in range(3)}
     assert len(paths) == 3
     assert sorted(lines(path)[0] for path in paths) == ["0", "1", "2"]
 
@@ -131,7 +130,7 @@ def test_a_clock_that_stands_still_gives_each_build_its_own(tmp_path: Path) -> N
 def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     (tmp_path / "records/.latest-20200101T000000.000000Z-1.jsonl").write_text("")
-    build(tmp_path / "record.jsonl", lambda: NOON, "a")
+    build(tmp_path / "record.jsonl", NOON, "a")
     assert [path.name[0] for path in (tmp_path / "records").iterdir()] == ["2"]
 
 
@@ -176,7 +175,7 @@ def test_where_nothing_can_be_written_it_says_so_and_raises_nothing(tmp_path: Pa
 def test_the_last_line_of_an_action_counts(tmp_path: Path) -> None:
     record = Record(tmp_path / "record.jsonl")
     for state in ("cached", "failed"):
-        record.add(ActionLine("a", "run", state))  # type: ignore[arg-type]  # mypy widens the literals of a loop
+        record.add(ActionLine("a", "run", state))
     assert record.lines["a"].state == "failed"
 
 

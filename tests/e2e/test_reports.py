@@ -58,8 +58,7 @@ def small(shared: Project, tmp_path: Path) -> Project:
     """A project in which ``small`` was built; its own copy."""
     shutil.copytree(shared.root, tmp_path / "project", symlinks=True)
     shutil.copytree(shared.cache, tmp_path / "cache")
-    project = Project(tmp_path / "project", tmp_path / "cache")
-    return project
+    return Project(tmp_path / "project", tmp_path / "cache")
 
 
 def edit(project: Project, text: str = "good day\n") -> None:
