@@ -18,7 +18,7 @@ from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.last import last_file, read_last, write_last
-from flatpack_build.record import Record
+from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Ran, Runner
 from flatpack_build.stamps import Signature
 from flatpack_build.store.digests import DigestCache
@@ -97,6 +97,7 @@ class Builder:
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
         self._box_keys: dict[str, ActionKey] = {}
+        self._parts_of: dict[str, list[tuple[str, Json]]] = {}
         self.outcomes: dict[str, Outcome] = {}
 
     # --- judging
@@ -109,7 +110,7 @@ class Builder:
         if not all(need in self.outcomes or self.check(need) for need in self._actions[name].needs):
             return False
         try:
-            parts, inputs = self._parts(name)
+            parts, _ = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
             if result is None or not self._has_tree(result):
                 return False
@@ -119,7 +120,7 @@ class Builder:
             self._checked[name] = error
             return False
         if result.key in self._built:  # another action of this very build has made it
-            self._record.add(name, self._actions[name].step, inputs, Ran(result, "cached", 0.0))
+            self._record.add(ActionLine.of_result(name, "cached", 0.0, result))
             self.outcomes[name] = Outcome("cached", 0.0, result)
         else:
             self.outcomes[name] = Outcome("up to date", 0.0, result)
@@ -211,6 +212,14 @@ class Builder:
     def run(self, name: str, listener: Listener) -> Outcome:
         """Make the action's result and, for a pack, its box. Raises ``FlatpackError``."""
         start = time.monotonic()
+        try:
+            return self._run(name, listener, start)
+        except Exception as error:
+            parts, seconds = self._parts_of.get(name), time.monotonic() - start
+            self._record.add(ActionLine.of_failure(name, self._actions[name].step, seconds, error, parts))
+            raise
+
+    def _run(self, name: str, listener: Listener, start: float) -> Outcome:
         error = self._checked.pop(name, None)
         if error is not None:
             raise error
@@ -218,24 +227,23 @@ class Builder:
         if name in self._boxes:
             self._finish_box(name, ran.result)
         outcome = Outcome(ran.state, time.monotonic() - start, ran.result)
+        self._record.add(ActionLine.of_result(name, ran.state, outcome.seconds, ran.result))
         self.outcomes[name] = outcome
         return outcome
 
     def _run_action(self, name: str, listener: Listener, *, force: bool) -> Ran:
         action = self._actions[name]
         parts, inputs = self._parts(name)
+        self._parts_of[name] = parts
         if not force:
             key = action_key(parts)
             found = self._runner.cache.get(key)
             if found is not None and self._runner.complete(found):
-                ran = Ran(found, "cached", 0.0)
-                self._record.add(name, action.step, inputs, ran)
-                return ran
+                return Ran(found, "cached", 0.0)
         self._provide(action, inputs, listener)
         ran = self._runner.run(action, parts, inputs, listener, force=force)
         if ran.state == "built":
             self._built.add(ran.result.key)
-        self._record.add(name, action.step, inputs, ran)
         return ran
 
     def _provide(self, action: Action, inputs: Mapping[str, InputDigest], listener: Listener) -> None:
@@ -281,6 +289,7 @@ class Builder:
             if whole:
                 return
             ran = self._run_action(source.action, listener, force=not self._runner.complete(producer))
+            self._record.add(ActionLine.of_result(source.action, ran.state, ran.seconds, ran.result))
         if ran.result.tree != producer.tree:
             raise StoreError(
                 f"{source.action} was made again, because the cache had lost its output, and came out different",
@@ -377,6 +386,32 @@ class Builder:
         names = self._by_flatpack[flatpack].actions
         actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
         return [*actions, *(key for name, key in self._box_keys.items() if name in names)]
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is an action of this build."""
+        return name in self._actions
+
+    def lines(self, selected: Collection[str]) -> list[ActionLine]:
+        """How each action ended: those that ran in that order, then those that were up to date, and those of
+        ``selected`` that the build did not come to."""
+        ended = self._record.lines
+        lines = list(ended.values())
+        for name, outcome in list(self.outcomes.items()):  # interrupted threads may still be at it
+            if name not in ended:
+                lines.append(ActionLine.of_result(name, outcome.state, outcome.seconds, outcome.result))
+        failed = {line.action for line in lines if line.state == "failed"}
+        for name, action in self._actions.items():
+            if name in selected and name not in self.outcomes and name not in failed:
+                blocked = sorted(failed & self._graphs[name].closure([name]))
+                why = f"needs {', '.join(blocked)}" if blocked else "the build ended before"
+                lines.append(ActionLine(name, action.step, "not run", error=why))
+        return lines
+
+    def end_record(self, selected: Collection[str] = (), *, always: bool = False) -> None:
+        """Complete the record with what did not run; with ``always`` also that of a build in which nothing did."""
+        if always or self._record.path is not None:
+            ended = self._record.lines
+            self._record.close((line for line in self.lines(selected) if line.action not in ended), always=always)
 
     def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
         """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of

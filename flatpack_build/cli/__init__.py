@@ -26,6 +26,7 @@ _COMMANDS = {
     "targets": ("flatpack_build.cli.warehouse", "list_targets"),
     "verify": ("flatpack_build.cli.verify", "verify"),
     "version": ("flatpack_build.cli.version", "version"),
+    "watch": ("flatpack_build.cli.watch", "watch"),
 }
 
 
