@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
-from flatpack_build.events import Listener
+from flatpack_build.events import Listener, listening
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
@@ -38,8 +38,8 @@ class Signer(Protocol):
     @property
     def hash_name(self) -> str: ...
 
-    def sign(self, payload: Path, box: Path) -> None:
-        """Write ``box``: the payload and its signature. Raises ``FlatpackError``."""
+    def sign(self, payload: Path, box: Path) -> Digest:
+        """Write ``box``: the payload and its signature; say the sha256 of it all. Raises ``FlatpackError``."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Builder:
             raise error
         ran = self._run_action(name, listener, force=name in self._forced or name in self.outcomes)
         if name in self._boxes:
-            self._finish_box(name, ran.result)
+            self._finish_box(name, ran.result, listener)
         outcome = Outcome(ran.state, time.monotonic() - start, ran.result)
         self.outcomes[name] = outcome
         return outcome
@@ -262,7 +262,7 @@ class Builder:
         digest, _ = self._digests(self._boxes[name][0]).digest(str(path))
         return path if digest == box.tree else None
 
-    def _finish_box(self, name: str, result: ActionResult) -> None:
+    def _finish_box(self, name: str, result: ActionResult, listener: Listener) -> None:
         """Sign the payload, unless this key has signed it before, and link the box into the folder of boxes."""
         assert self._signer is not None, "a build that packs is given a signer"
         signer = self._signer()
@@ -274,9 +274,10 @@ class Builder:
             if known is None or not store.contains(known.tree, known.size):
                 with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
                     start = time.monotonic()
-                    signer.sign(store.path(payload.digest), folder / _BOX)
+                    with listening(listener):
+                        digest = signer.sign(store.path(payload.digest), folder / _BOX)
                     size = (folder / _BOX).stat().st_size
-                    blob = store.add_file(folder / _BOX, move=True)
+                    blob = store.add_file(folder / _BOX, digest, move=True)
                 seconds = round(time.monotonic() - start, 4)
                 known = ActionResult(key, name, "sign", blob, size, seconds, 0, (), ())
                 cache.put(known)
