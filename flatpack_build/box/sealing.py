@@ -6,6 +6,7 @@ Knows no settings: key, name and place are handed in.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
@@ -17,6 +18,7 @@ from typing import BinaryIO, Literal
 from flatpack_build import fs
 from flatpack_build.box.container import SEPARATOR, SignedBox, sign_payload
 from flatpack_build.box.contents import find_payload_manifest
+from flatpack_build.box.copying import copy_hashed
 from flatpack_build.box.frame import MAGIC, FrameError, frame_end
 from flatpack_build.box.keys import PrivateKey
 from flatpack_build.box.payload import MANIFEST_NAME, PayloadEntry, PayloadManifest, available_workers, write_payload
@@ -124,6 +126,15 @@ def seal_file(source: Path, box: Path, key: PrivateKey, hash: SignatureHash) -> 
         compressor.copy_stream(reading, file, size=os.fstat(reading.fileno()).st_size)
         file.flush()
         return sign_payload(path, box, key, hash, move=True)
+
+
+def copy_payload(box: Path, payload: Path) -> None:
+    """Write the payload of ``box`` without its signature. Raises ``BoxError``."""
+    _, size = kind_of_input(box)
+    with _payload_beside(payload) as (path, file), open(box, "rb") as reading:
+        copy_hashed(reading.fileno(), file.fileno(), hashlib.sha256(), SEPARATOR, size=size)
+        path.chmod(0o644)
+        os.replace(path, payload)
 
 
 def folder_entries(folder: Path) -> list[PayloadEntry]:

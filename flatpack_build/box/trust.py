@@ -80,6 +80,8 @@ class Judgement:
     verified: VerifiedBox | None
     trusted: TrustedKey | None
     warning: str = ""
+    looked_at: bool = True
+    """Whether the signature was looked at."""
 
 
 def judge_box(box: Path, policy: TrustPolicy) -> Judgement:
@@ -95,7 +97,9 @@ def judge_open_box(file: BinaryIO, policy: TrustPolicy) -> Judgement:
     signature at all.
     """
     if policy.mode is TrustMode.OFF:
-        return Judgement(_flatpack(file), None, None, "trust is off: nobody checked who signed this box")
+        return Judgement(
+            _flatpack(file), None, None, "trust is off: nobody checked who signed this box", looked_at=False
+        )
     try:
         verified = _verify(file, policy)
         flatpack = verified.manifest.flatpack if verified.manifest else _original_name(file, verified)
