@@ -13,14 +13,18 @@ from flatpack_build.errors import FlatpackError
 
 _COMMANDS = {
     "build": ("flatpack_build.cli.build", "build"),
+    "cache": ("flatpack_build.cli.cache", "cache"),
     "completion": ("flatpack_build.cli.completion", "completion"),
     "create": ("flatpack_build.cli.init", "create"),
     "diff": ("flatpack_build.cli.diff", "diff"),
+    "explain": ("flatpack_build.cli.explain", "explain"),
+    "graph": ("flatpack_build.cli.graph", "graph"),
     "init": ("flatpack_build.cli.init", "init"),
     "inspect": ("flatpack_build.cli.inspect", "inspect"),
     "keygen": ("flatpack_build.cli.keys", "keygen"),
     "list": ("flatpack_build.cli.warehouse", "list_flatpacks"),
     "lock": ("flatpack_build.cli.lock", "lock"),
+    "query": ("flatpack_build.cli.query", "query"),
     "sign": ("flatpack_build.cli.sign", "sign"),
     "targets": ("flatpack_build.cli.warehouse", "list_targets"),
     "trust": ("flatpack_build.cli.trust", "trust"),
