@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
-from flatpack_build.events import Listener
+from flatpack_build.events import Listener, listening
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
@@ -40,8 +40,8 @@ class Signer(Protocol):
     @property
     def hash_name(self) -> str: ...
 
-    def sign(self, payload: Path, box: Path) -> None:
-        """Write ``box``: the payload and its signature. Raises ``FlatpackError``."""
+    def sign(self, payload: Path, box: Path) -> Digest:
+        """Write ``box``: the payload and its signature; say the sha256 of it all. Raises ``FlatpackError``."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class Builder:
             raise error
         ran = self._run_action(name, listener, force=name in self._forced or name in self.outcomes)
         if name in self._boxes:
-            self._finish_box(name, ran.result)
+            self._finish_box(name, ran.result, listener)
         outcome = Outcome(ran.state, time.monotonic() - start, ran.result)
         self._record.add(ActionLine.of_result(name, ran.state, outcome.seconds, ran.result))
         self.outcomes[name] = outcome
@@ -319,7 +319,7 @@ class Builder:
         digest, _ = self._digests(self._boxes[name][0]).digest(str(path))
         return path if digest == box.tree else None
 
-    def _finish_box(self, name: str, result: ActionResult) -> None:
+    def _finish_box(self, name: str, result: ActionResult, listener: Listener) -> None:
         """Sign the payload, unless this key has signed it before, and link the box into the folder of boxes."""
         assert self._signer is not None, "a build that packs is given a signer"
         signer = self._signer()
@@ -328,7 +328,7 @@ class Builder:
         box = self._signed(key)
         if box is None:
             with self._runner.cache.lock(key):
-                box = self._signed(key) or self._sign(key, name, payload.digest, signer)
+                box = self._signed(key) or self._sign(key, name, payload.digest, signer, listener)
         path = self._folder / self._boxes[name][1].file_name
         source = self._runner.store.path(box)
         try:
@@ -342,13 +342,14 @@ class Builder:
         known = self._runner.cache.get(key)
         return known.tree if known is not None and self._runner.store.contains(known.tree, known.size) else None
 
-    def _sign(self, key: ActionKey, name: str, payload: Digest, signer: Signer) -> Digest:
+    def _sign(self, key: ActionKey, name: str, payload: Digest, signer: Signer, listener: Listener) -> Digest:
         store = self._runner.store
         start = time.monotonic()
         with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
-            signer.sign(store.path(payload), folder / _BOX)
+            with listening(listener):
+                digest = signer.sign(store.path(payload), folder / _BOX)
             size = (folder / _BOX).stat().st_size
-            blob = store.add_file(folder / _BOX, move=True)
+            blob = store.add_file(folder / _BOX, digest, move=True)
         seconds = round(time.monotonic() - start, 4)
         self._runner.cache.put(ActionResult(key, name, "sign", blob, size, seconds, 0, (), ()))
         return blob
