@@ -292,7 +292,7 @@ def test_locked_builds_with_a_lock_that_fits_and_leaves_it(small: Project) -> No
     assert (lock.read_bytes(), lock.stat().st_mtime_ns) == before
 
 
-# --- disks that are full or read-only, and clocks
+# --- disks that are full or read-only
 
 needs_bubblewrap = pytest.mark.skipif(bool(bubblewrap_problem()), reason=bubblewrap_problem() or "it works")
 
@@ -360,21 +360,3 @@ def test_a_read_only_build_folder_costs_only_memory(small: Project) -> None:
     done = inside(small, frozen, "build", "small")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning: the record of this build is not complete" in done.stdout
-
-
-@pytest.mark.parametrize("years", [-30, 30], ids=["long ago", "in the future"])
-def test_times_of_files_decide_nothing(small: Project, years: int) -> None:
-    """What a clock that jumps leaves behind: files that are older, or newer, than everything."""
-    when = time.time() + years * 365 * 86400
-    words = small.root / "warehouse/small/words.txt"
-    os.utime(words, (when, when))
-    assert small.built("build:small") == []
-    words.write_text("HELLO small\n")  # as long as before
-    os.utime(words, (when, when))
-    assert "run:small/greeting" in small.built("build:small")
-    words.write_text("hello SMALL\n")
-    os.utime(words, (when, when))
-    assert "run:small/greeting" in small.built("build:small")
-    for path in small.root.rglob("*"):
-        os.utime(path, (when, when), follow_symlinks=False)
-    assert small.built("build:small") == []
