@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -16,6 +17,7 @@ from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
+from flatpack_build.last import last_file, read_last, write_last
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
 from flatpack_build.stamps import Signature
@@ -93,6 +95,7 @@ class Builder:
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
+        self._box_keys: dict[str, ActionKey] = {}
         self.outcomes: dict[str, Outcome] = {}
 
     # --- judging
@@ -107,7 +110,7 @@ class Builder:
         try:
             parts, inputs = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
-            if result is None or not self._runner.store.contains(result.tree):
+            if result is None or not self._has_tree(result):
                 return False
             if name in self._boxes and self._box_in_place(name, result) is None:
                 return False
@@ -121,10 +124,36 @@ class Builder:
             self.outcomes[name] = Outcome("up to date", 0.0, result)
         return True
 
-    def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+    def _has_tree(self, result: ActionResult) -> bool:
+        if not self._runner.store.contains(result.tree):
+            return False
+        try:
+            self._tree(result.tree)
+        except StoreError:
+            return False  # damaged, and so removed: the action runs again
+        return True
+
+    def problem(self, name: str) -> FlatpackError | None:
+        """The error that ``check`` met and that ``run`` will raise."""
+        return self._checked.get(name)
+
+    def known_parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+        """The walk as far as it is known: inputs from actions without an outcome are left out. Raises ``FlatpackError``."""
+        sources = self._actions[name].inputs.items()
+        known = [key for key, source in sources if not isinstance(source, Output) or source.action in self.outcomes]
+        return self._parts(name, known)
+
+    def tree(self, digest: Digest) -> Tree:
+        """A tree that this build has met, or that the store holds. Raises ``StoreError``."""
+        return self._tree(digest)
+
+    def _parts(
+        self, name: str, only: Collection[str] | None = None
+    ) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
+        wanted = action.inputs if only is None else only
         digests = self._digests(self._graphs[name].flatpack)
-        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items()}
+        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items() if key in wanted}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -243,8 +272,10 @@ class Builder:
 
     # --- boxes
 
-    def _box_key(self, payload: Digest, signer: Signer) -> ActionKey:
-        return ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
+    def _box_key(self, name: str, payload: Digest, signer: Signer) -> ActionKey:
+        key = ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
+        self._box_keys[name] = key
+        return key
 
     def _payload(self, result: ActionResult) -> TreeEntry:
         entry = self._tree(result.tree).file(_PAYLOAD)
@@ -255,7 +286,7 @@ class Builder:
         """The box's path if it stands there with the bytes that it should have."""
         if self._signer is None:
             return None
-        box = self._runner.cache.get(self._box_key(self._payload(result).digest, self._signer()))
+        box = self._runner.cache.get(self._box_key(name, self._payload(result).digest, self._signer()))
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
@@ -267,7 +298,7 @@ class Builder:
         assert self._signer is not None, "a build that packs is given a signer"
         signer = self._signer()
         payload = self._payload(result)
-        key = self._box_key(payload.digest, signer)
+        key = self._box_key(name, payload.digest, signer)
         cache, store = self._runner.cache, self._runner.store
         with cache.lock(key):
             known = cache.get(key)
@@ -301,6 +332,27 @@ class Builder:
             seconds = sum(self.outcomes[part].seconds for part in graph.closure([name]) if part in self.outcomes)
             found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
         return found
+
+    def keep_last(self, folder: Path) -> None:
+        """Keep the key of each action that was judged, for later explanations. A build of nothing writes nothing."""
+        outcomes = dict(self.outcomes)  # after Ctrl-C other threads may still be at work
+        for flatpack, graph in self._by_flatpack.items():
+            now = {name: outcomes[name] for name in graph.actions if name in outcomes}
+            path = last_file(folder, flatpack)
+            idle = all(outcome.state == "up to date" for outcome in now.values())
+            if not now or (idle and path.exists()):
+                continue
+            last = read_last(path)
+            kept = last.after(graph, {name: outcome.result.key for name, outcome in now.items()})
+            if kept != last:
+                with contextlib.suppress(OSError):  # it would have made a later explanation better
+                    write_last(path, kept)
+
+    def keys(self, flatpack: str) -> list[ActionKey]:
+        """The keys of all results of this build that the flatpack's boxes are made of, and of the boxes themselves."""
+        names = self._by_flatpack[flatpack].actions
+        actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
+        return [*actions, *(key for name, key in self._box_keys.items() if name in names)]
 
     def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
         """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from flatpack_build.errors import ManifestError, UsageError
+from flatpack_build.limits import AGE_WANTED, SIZE_WANTED, Limits, parse_age, parse_size
 from flatpack_build.manifest.document import Document, read_document
 from flatpack_build.manifest.wording import describe, did_you_mean, toml_text
 
@@ -37,6 +38,10 @@ class Settings:
     dist: str = "dist"
     cache: str = ""
     """The store and the action cache; empty: the user's cache folder. ``FLATPACK_CACHE`` wins."""
+    cache_max_size: str = ""
+    """What the cache may hold, such as ``20GB``; empty: no limit."""
+    cache_max_age: str = ""
+    """How long the cache keeps what nobody uses, such as ``30d``; empty: no limit."""
     signing_key: str = ""
     """The private key, a PEM file; empty: ``keys/development.pem``. ``FLATPACK_SIGNING_KEY`` wins."""
     trusted_keys: tuple[str, ...] = ()
@@ -51,9 +56,15 @@ _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
     "build": "build",
     "dist": "dist",
     "cache": "~/.cache/flatpack-build",
+    "cache_max_size": "20GB",
+    "cache_max_age": "30d",
     "signing_key": "keys/release.pem",
     "trusted_keys": ("keys/vendor.pub.pem",),
     "jobs": 4,
+}
+_QUANTITIES: Mapping[str, tuple[str, Callable[[str], float]]] = {
+    "cache_max_size": (SIZE_WANTED, parse_size),
+    "cache_max_age": (AGE_WANTED, parse_age),
 }
 
 
@@ -77,6 +88,11 @@ class Project:
         return self._path(self.settings.build)
 
     @property
+    def stamps(self) -> Path:
+        """What finished builds looked at."""
+        return self.build / "stamps"
+
+    @property
     def dist(self) -> Path:
         return self._path(self.settings.dist)
 
@@ -87,6 +103,11 @@ class Project:
         import platformdirs  # costs some milliseconds, and only where no cache is set
 
         return Path(platformdirs.user_cache_dir("flatpack-build"))
+
+    @property
+    def cache_limits(self) -> Limits:
+        size, age = self.settings.cache_max_size, self.settings.cache_max_age
+        return Limits(parse_size(size) if size else None, parse_age(age) if age else None)
 
     @property
     def signing_key(self) -> Path:
@@ -164,6 +185,17 @@ def find_project(start: Path, environ: Mapping[str, str] = os.environ) -> Projec
     )
 
 
+def find_project_or_user(start: Path, environ: Mapping[str, str] = os.environ) -> Project:
+    """As ``find_project``; outside of any project one with nothing set, whose cache is the user's own.
+
+    Raises ``ManifestError``.
+    """
+    try:
+        return find_project(start, environ)
+    except UsageError:
+        return Project(Path(os.path.abspath(start)), _with_environment(Settings(), environ))
+
+
 def read_settings(file: Path) -> Settings | None:
     """The settings in a ``pyproject.toml``; ``None`` when it has none or does not exist. Raises ``ManifestError``."""
     try:
@@ -205,6 +237,12 @@ def _checked(document: Document, key: str, value: object) -> object:
         optional = not getattr(Settings, key)
         expected = "a text" if optional else "a text that is not empty"
         good = isinstance(value, str) and (optional or bool(value)) and "\0" not in value
+        if good and value and key in _QUANTITIES:
+            expected, parse = _QUANTITIES[key]
+            try:
+                parse(str(value))
+            except ValueError:
+                good = False
     if not good:
         raise ManifestError(
             f"expected {expected}, got {describe(value)}; for example: {key} = {toml_text(example)}",

@@ -14,6 +14,7 @@ from typing import Literal
 
 from flatpack_build.action import Action
 from flatpack_build.digest import ActionKey, Json
+from flatpack_build.errors import StoreError
 from flatpack_build.events import Listener
 from flatpack_build.executor.protocol import Executor, Job
 from flatpack_build.fingerprint import InputDigest, action_key
@@ -48,7 +49,10 @@ class Runner:
 
     def complete(self, result: ActionResult) -> bool:
         """Whether every blob of a result is still in the store."""
-        return self.store.contains(result.tree) and not missing(self.store, load_tree(self.store, result.tree))
+        try:
+            return self.store.contains(result.tree) and not missing(self.store, load_tree(self.store, result.tree))
+        except StoreError:
+            return False  # its tree was damaged, or removed just now
 
     def run(
         self,

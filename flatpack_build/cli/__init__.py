@@ -13,12 +13,16 @@ from flatpack_build.errors import FlatpackError
 
 _COMMANDS = {
     "build": ("flatpack_build.cli.build", "build"),
+    "cache": ("flatpack_build.cli.cache", "cache"),
     "completion": ("flatpack_build.cli.completion", "completion"),
     "create": ("flatpack_build.cli.init", "create"),
+    "explain": ("flatpack_build.cli.explain", "explain"),
+    "graph": ("flatpack_build.cli.graph", "graph"),
     "init": ("flatpack_build.cli.init", "init"),
     "keygen": ("flatpack_build.cli.keys", "keygen"),
     "list": ("flatpack_build.cli.warehouse", "list_flatpacks"),
     "lock": ("flatpack_build.cli.lock", "lock"),
+    "query": ("flatpack_build.cli.query", "query"),
     "targets": ("flatpack_build.cli.warehouse", "list_targets"),
     "verify": ("flatpack_build.cli.verify", "verify"),
     "version": ("flatpack_build.cli.version", "version"),

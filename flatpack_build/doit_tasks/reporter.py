@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -82,6 +83,10 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
                 self._table(boxes)
             self._summary(builder, len(boxes))
         self.session.close()
+        if sys.exc_info()[0] is None:  # doit calls this while Ctrl-C is on its way out, too
+            tidied = self.session.tidy_cache()
+            if tidied:
+                self.write(tidied + "\n")
 
     def _boxes(self, builder: Builder) -> list[FinishedBox]:
         found = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from flatpack_build.box.signer import KeySigner
 from flatpack_build.builder import Builder, FinishedBox
 from flatpack_build.digest import Digest, Json, canonical_json
 from flatpack_build.doit_tasks.state import State
-from flatpack_build.errors import KeyFileError
+from flatpack_build.errors import KeyFileError, StoreError
 from flatpack_build.events import Listener
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
@@ -24,8 +25,10 @@ from flatpack_build.runner import Runner
 from flatpack_build.stamps import Stamp, StampedBox, Stamps, signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
+from flatpack_build.store.projects import register
+from flatpack_build.store.use import CacheUse, is_due
 from flatpack_build.versions import tool_version
-from flatpack_build.views import View
+from flatpack_build.views import View, size_text
 
 
 class _ActionView:
@@ -43,6 +46,10 @@ class _ActionView:
         pass  # said once, with the result
 
 
+def _say_waiting() -> None:
+    sys.stderr.write("waiting: the cache is being cleaned up\n")
+
+
 class Session:
     """Made by the loader, closed by the reporter."""
 
@@ -51,6 +58,7 @@ class Session:
         self.scratch = Scratch(project.cache)
         self.store = LocalStore(project.cache, verify=bool(os.environ.get("FLATPACK_VERIFY_CACHE")))
         self.cache = LocalActionCache(project.cache)
+        self.use = CacheUse(project.cache)
         self.view: View | None = None
         self.builder: Builder | None = None
         self.state: State | None = None
@@ -59,6 +67,7 @@ class Session:
         """Flatpacks that need no look: their stamps."""
         self._digests: dict[str, DigestCache] = {}
         self._graphs: Collection[Graph] = ()
+        self._idle = True
 
     @cached_property
     def runner(self) -> Runner:
@@ -86,7 +95,7 @@ class Session:
             [os.fspath(path) for path in (project.root, project.cache, project.dist)],
             [[path, signature(path)] for path in (*here, *packages)],
         ]
-        return Stamps(os.fspath(project.build / "stamps"), Digest.of_bytes(canonical_json(surroundings)))
+        return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(surroundings)))
 
     def digests(self, flatpack: str) -> DigestCache:
         """What is known of the digests of a flatpack's files and boxes."""
@@ -127,13 +136,41 @@ class Session:
         """A path as it is shown: relative to the project where it lies in it."""
         return os.fspath(path.relative_to(self.project.root)) if path.is_relative_to(self.project.root) else str(path)
 
+    def hold_cache(self) -> None:
+        """Before anything is looked up to be used: from here to ``close`` nothing is removed from the cache."""
+        register(self.project)
+        self.use.hold(_say_waiting)
+
     def close(self) -> None:
         for digests in self._digests.values():
             digests.save()
         if self.builder is not None:
+            self.builder.keep_last(self.project.build / "last")
             self._stamp(self.builder)
+            self._idle = all(outcome.state == "up to date" for outcome in self.builder.outcomes.values())
             self.builder = None
         self.scratch.close()
+        self.use.release()
+
+    def tidy_cache(self) -> str:
+        """After ``close``, if this build did something: hold the cache to its limits, if any, once a day. Says what went.
+
+        Does nothing while another build uses the cache: that one, or the next, will see to it.
+        """
+        limits = self.project.cache_limits
+        now = time.time()
+        if self._idle or not limits or not is_due(self.project.cache, now=now):
+            return ""
+        from flatpack_build.store.gc import collect_if_free  # reads the whole cache: not for every build
+
+        try:
+            collection = collect_if_free(self.project.cache, limits, now=now)
+        except StoreError as error:
+            return f"the cache could not be cleaned up: {error}"
+        if collection is None or not collection.actions:
+            return ""
+        freed = size_text(collection.size_before - collection.size_after)
+        return f"cache: removed {freed} of what has not been used for longest (limits: see flatpack cache stats)"
 
     def _stamp(self, builder: Builder) -> None:
         """Keep what was seen of each flatpack whose boxes stand in place now."""
@@ -169,4 +206,5 @@ class Session:
                 shared = {path: status for path, status in seen.items() if path not in own}
                 actions = len(graph.closure(box.plan.pack for box in boxes))
                 whole = len(boxes) == len(graph.boxes)
-                self.stamps.put(graph.flatpack, own, shared, Stamp(tuple(stamped), actions), whole=whole)
+                stamp = Stamp(tuple(stamped), actions)
+                self.stamps.put(graph.flatpack, own, shared, stamp, whole=whole, keys=builder.keys(graph.flatpack))

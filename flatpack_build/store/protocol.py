@@ -27,6 +27,11 @@ class ActionResult:
     parts: tuple[tuple[str, Json], ...]
     """The walk that the key was made from (``fingerprint.walk``)."""
 
+    @property
+    def is_blob(self) -> bool:
+        """Whether ``tree`` is the digest of one blob, a signed box, and not of a tree."""
+        return self.step == "sign"
+
     def encode(self) -> bytes:
         return canonical_json(
             {
@@ -70,6 +75,9 @@ class Store(Protocol):
 
     def path(self, digest: Digest) -> Path:
         """A local, read-only file with the blob. Raises ``StoreError`` when it is not there or (if checked) damaged."""
+
+    def discard(self, digest: Digest) -> None:
+        """Forget a blob that is damaged. One that is not there, or cannot be removed, is no error."""
 
     def add_file(self, source: Path, digest: Digest | None = None, *, move: bool = False) -> Digest:
         """Take a file in, hashing it unless ``digest`` is known to be right. ``move`` may consume ``source``."""
