@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
+from flatpack_build.companions import Companions, Making, ModelSigner
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
 from flatpack_build.events import Listener, listening
@@ -79,6 +80,8 @@ class Builder:
         boxes: Path,
         record: Record,
         forced: Collection[str] = (),
+        model_signer: Callable[[], ModelSigner] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
@@ -91,12 +94,13 @@ class Builder:
         self._folder = boxes
         self._record = record
         self._forced = set(forced)
+        self._companions = Companions(runner, model_signer, started=clock(), clock=clock)
         self._trees: dict[Digest, Tree] = {}
         self._files: dict[str, TreeEntry] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
-        self._box_keys: dict[str, ActionKey] = {}
+        self._box_keys: dict[str, tuple[ActionKey, ...]] = {}
         self._parts_of: dict[str, list[tuple[str, Json]]] = {}
         self.outcomes: dict[str, Outcome] = {}
 
@@ -298,10 +302,16 @@ class Builder:
 
     # --- boxes
 
-    def _box_key(self, name: str, payload: Digest, signer: Signer) -> ActionKey:
-        key = ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
-        self._box_keys[name] = key
-        return key
+    def _box_key(self, payload: Digest, signer: Signer) -> ActionKey:
+        return ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
+
+    def _making(self, name: str, box: Digest, result: ActionResult) -> Making:
+        graph = self._graphs[name]
+        closure = graph.closure([name]) - {name}
+        actions = {part: self.outcomes[part].result for part in graph.actions if part in closure}
+        inside = self._tree(result.tree)
+        file_name = self._boxes[name][1].file_name
+        return Making(file_name, box, self._payload(result).digest, inside, {**actions, name: result})
 
     def _payload(self, result: ActionResult) -> TreeEntry:
         entry = self._tree(result.tree).file(_PAYLOAD)
@@ -309,31 +319,39 @@ class Builder:
         return entry
 
     def _box_in_place(self, name: str, result: ActionResult) -> Path | None:
-        """The box's path if it stands there with the bytes that it should have."""
+        """The box's path if it stands there with the bytes that it should have, and so does what belongs beside it."""
         if self._signer is None:
             return None
-        box = self._runner.cache.get(self._box_key(name, self._payload(result).digest, self._signer()))
+        key = self._box_key(self._payload(result).digest, self._signer())
+        box = self._runner.cache.get(key)
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
-        digest, _ = self._digests(self._boxes[name][0]).digest(str(path))
-        return path if digest == box.tree else None
+        digests = self._digests(self._boxes[name][0])
+        making = self._making(name, box.tree, result)
+        self._box_keys[name] = key, *self._companions.keys(making)
+        digest, _ = digests.digest(str(path))
+        return path if digest == box.tree and self._companions.in_place(making, path, digests) else None
 
     def _finish_box(self, name: str, result: ActionResult, listener: Listener) -> None:
         """Sign the payload, unless this key has signed it before, and link the box into the folder of boxes."""
         assert self._signer is not None, "a build that packs is given a signer"
         signer = self._signer()
         payload = self._payload(result)
-        key = self._box_key(name, payload.digest, signer)
+        key = self._box_key(payload.digest, signer)
         box = self._signed(key)
         if box is None:
             with self._runner.cache.lock(key):
                 box = self._signed(key) or self._sign(key, name, payload.digest, signer, listener)
         path = self._folder / self._boxes[name][1].file_name
         source = self._runner.store.path(box)
+        digests = self._digests(self._boxes[name][0])
+        making = self._making(name, box, result)
+        self._box_keys[name] = key, *self._companions.keys(making)
+        self._companions.put(making, path, digests)  # the box comes last: where it stands, all of it stands
         try:
             replace_with_link(source, path)
-            self._digests(self._boxes[name][0]).remember(str(path), box)
+            digests.remember(str(path), box)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}", hint=remedy(error, self._folder)) from error
 
@@ -386,7 +404,7 @@ class Builder:
         """The keys of all results of this build that the flatpack's boxes are made of, and of the boxes themselves."""
         names = self._by_flatpack[flatpack].actions
         actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
-        return [*actions, *(key for name, key in self._box_keys.items() if name in names)]
+        return [*actions, *(key for name, keys in self._box_keys.items() if name in names for key in keys)]
 
     def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
         """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of

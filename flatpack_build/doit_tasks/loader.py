@@ -20,6 +20,7 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError
 from doit.task import Task
 
 from flatpack_build.action import Action
+from flatpack_build.companions import companion_paths
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
@@ -261,6 +262,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         """A missing key is said before hours of work, not after."""
         if not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args):
             _ = self.session.signer.key_id
+            _ = self.session.model_signer and self.session.model_signer.key_id
 
     # --- tasks
 
@@ -297,7 +299,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         boxes = {box.pack: box for box in graph.boxes}
         clean: list[Any] = []
         if action.name in boxes:
-            clean = [_Remove([os.fspath(self.project.dist / boxes[action.name].file_name)])]
+            box = self.project.dist / boxes[action.name].file_name
+            clean = [_Remove([os.fspath(path) for path in (box, *companion_paths(box))])]
         return Task(
             action.name,
             [_RunAction(self.session, action.name)],

@@ -12,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 
 from flatpack_build import __version__
+from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
 from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.companions import companion_paths
 from flatpack_build.digest import Digest, Json, canonical_json
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.state import State
@@ -93,6 +95,11 @@ class Session:
         return KeySigner(self.project.signing_key, self.project.public_key)
 
     @cached_property
+    def model_signer(self) -> ModelSigner | None:
+        """``None`` where the settings ask for no model signatures."""
+        return ModelSigner(self.project.model_signing_key) if self.project.model_signing_key else None
+
+    @cached_property
     def stamps(self) -> Stamps:
         """Stamps that hold as long as the program, its packages, the settings and the key stay as they are."""
         project = self.project
@@ -101,6 +108,7 @@ class Session:
             os.fspath(project.root / "pyproject.toml"),
             os.fspath(project.signing_key),
             os.fspath(project.public_key),
+            *([os.fspath(project.model_signing_key)] if project.model_signing_key else []),
         ]
         surroundings: Json = [
             __version__,
@@ -130,6 +138,7 @@ class Session:
             boxes=self.project.dist,
             record=self.record,
             forced=forced,
+            model_signer=(lambda: signer) if (signer := self.model_signer) else None,
         )
         return self.builder
 
@@ -264,6 +273,7 @@ class Session:
                         box.size,
                         os.fspath(box.path),
                         status,
+                        {os.fspath(path): signature(os.fspath(path)) for path in companion_paths(box.path)},
                     )
                 )
             else:
