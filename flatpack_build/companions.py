@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import StoreError
-from flatpack_build.fs import replace_with_link
+from flatpack_build.fs import remedy, replace_with_link
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import load_tree, missing
@@ -96,10 +96,12 @@ class Companions:
         """
         store = self._runner.store
         for key, make in self._parts(making):
-            with self._runner.cache.lock(key):
-                tree = self._known(key)
-                if tree is None or missing(store, tree):
-                    tree = self._keep(key, making, make(making))
+            tree = self._known(key)
+            if tree is None or missing(store, tree):  # else nothing is written, and the cache may be read-only
+                with self._runner.cache.lock(key):
+                    tree = self._known(key)
+                    if tree is None or missing(store, tree):
+                        tree = self._keep(key, making, make(making))
             try:
                 for entry, path in _places(tree, box):
                     replace_with_link(store.path(entry.digest), path)
@@ -173,7 +175,7 @@ def _key(kind: str, making: Making, by: Json) -> ActionKey:
 
 
 def _cannot_write(box: Path, error: OSError) -> StoreError:
-    return StoreError(f"cannot write beside {box}: {error.strerror}", hint="check the disk and its permissions")
+    return StoreError(f"cannot write beside {box}: {error.strerror}", hint=remedy(error, box.parent))
 
 
 def _places(tree: Tree, box: Path) -> Iterator[tuple[TreeEntry, Path]]:
