@@ -227,8 +227,8 @@ def test_doit_says_it_too(built: Project) -> None:
 
 
 @pytest.mark.network
-def test_an_edited_document_is_shown_under_the_index(tmp_path: Path, model_cache: Path) -> None:
-    project = make_project(tmp_path / "project", model_cache, "hello-docs")
+def test_an_edited_document_is_shown_under_the_index(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project", tmp_path / "cache", "hello-docs")
     project.doit("build:hello-docs")
     project.edit("warehouse/hello-docs/README.md", "Sensor box 4", "Sensor box 5")
     said = project.flatpack("explain", "hello-docs").stdout
@@ -245,8 +245,8 @@ def test_an_edited_document_is_shown_under_the_index(tmp_path: Path, model_cache
 
 @pytest.mark.model
 @pytest.mark.network
-def test_another_quantisation_is_named_old_and_new(tmp_path: Path, model_cache: Path) -> None:
-    project = make_project(tmp_path / "project", model_cache, "smollm2-chat")
+def test_another_quantisation_is_named_old_and_new(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project", tmp_path / "cache", "smollm2-chat")
     project.doit("compress:smollm2-chat@pi5")
     project.edit("warehouse/smollm2-chat/flatpack.toml", '"Q4_0"', '"Q6_K"')
     said = project.doit("explain", "compress:smollm2-chat@pi5").stdout
