@@ -203,7 +203,10 @@ def test_an_interrupted_build_is_reported(small: Project, monkeypatch: pytest.Mo
     monkeypatch.setenv("FLATPACK_SUMMARY", os.fspath(small.root / "s.md"))
     small.edit("warehouse/small/flatpack.toml", "tr a-z A-Z", "sleep 20; tr a-z A-Z")
     build = start(small, "build:small")
-    time.sleep(2.5)
+    end = time.monotonic() + 15
+    while not list((small.cache / "tmp").glob("*/run-*")):  # where the step runs
+        assert time.monotonic() < end
+        time.sleep(0.05)
     build.send_signal(signal.SIGINT)
     said, _ = build.communicate(timeout=60)
     assert "Traceback" not in said
