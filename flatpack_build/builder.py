@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -14,8 +15,9 @@ from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
 from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
-from flatpack_build.fs import replace_with_link, temporary_folder
+from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
+from flatpack_build.last import last_file, read_last, write_last
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
 from flatpack_build.stamps import Signature
@@ -90,6 +92,7 @@ class Builder:
         self._record = record
         self._forced = set(forced)
         self._trees: dict[Digest, Tree] = {}
+        self._files: dict[str, TreeEntry] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
@@ -131,10 +134,27 @@ class Builder:
             return False  # damaged, and so removed: the action runs again
         return True
 
-    def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+    def problem(self, name: str) -> FlatpackError | None:
+        """The error that ``check`` met and that ``run`` will raise."""
+        return self._checked.get(name)
+
+    def known_parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+        """The walk as far as it is known: inputs from actions without an outcome are left out. Raises ``FlatpackError``."""
+        sources = self._actions[name].inputs.items()
+        known = [key for key, source in sources if not isinstance(source, Output) or source.action in self.outcomes]
+        return self._parts(name, known)
+
+    def tree(self, digest: Digest) -> Tree:
+        """A tree that this build has met, or that the store holds. Raises ``StoreError``."""
+        return self._tree(digest)
+
+    def _parts(
+        self, name: str, only: Collection[str] | None = None
+    ) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
+        wanted = action.inputs if only is None else only
         digests = self._digests(self._graphs[name].flatpack)
-        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items()}
+        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items() if key in wanted}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -148,8 +168,8 @@ class Builder:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            digest, status = digests.digest(source.path)
-            return InputDigest("file", digest, status.st_size)
+            entry = self._file(source.path, digests)
+            return InputDigest("file", entry.digest, entry.size)
         tree = self._source_tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
@@ -171,11 +191,20 @@ class Builder:
 
     def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
-        digests.prepare([f"{source.root}/{path}" for path in source.files])
-        for path in source.files:
-            digest, status = digests.digest(f"{source.root}/{path}")
-            entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
+        paths = [f"{source.root}/{path}" for path in source.files]
+        digests.prepare([path for path in paths if path not in self._files])
+        for name, path in zip(source.files, paths, strict=True):
+            file = self._file(path, digests)
+            entries.append(TreeEntry(name, file.kind, file.size, file.digest))
         return Tree.of(entries)
+
+    def _file(self, path: str, digests: DigestCache) -> TreeEntry:
+        """A file of the user's as it was when this build first looked: all actions of one build see the same."""
+        entry = self._files.get(path)
+        if entry is None:
+            digest, status = digests.digest(path)
+            entry = self._files[path] = TreeEntry(path, kind_of(status.st_mode), status.st_size, digest)
+        return entry
 
     # --- running
 
@@ -227,7 +256,14 @@ class Builder:
         store = self._runner.store
         if store.contains(digest, size):
             return
-        taken = store.add_file(Path(path))
+        try:
+            with open(path, "rb"):
+                pass  # whether it can be read at all: what fails from here on is the cache
+            taken = store.add_file(Path(path))
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be read any more: {error.strerror}", hint="it was there when this build began"
+            ) from error
         if taken != digest:
             raise SourceError(f"{path} was changed while it was being built from", hint="build again")
 
@@ -280,26 +316,33 @@ class Builder:
         signer = self._signer()
         payload = self._payload(result)
         key = self._box_key(name, payload.digest, signer)
-        cache, store = self._runner.cache, self._runner.store
-        with cache.lock(key):
-            known = cache.get(key)
-            if known is None or not store.contains(known.tree, known.size):
-                with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
-                    start = time.monotonic()
-                    signer.sign(store.path(payload.digest), folder / _BOX)
-                    size = (folder / _BOX).stat().st_size
-                    blob = store.add_file(folder / _BOX, move=True)
-                seconds = round(time.monotonic() - start, 4)
-                known = ActionResult(key, name, "sign", blob, size, seconds, 0, (), ())
-                cache.put(known)
+        box = self._signed(key)
+        if box is None:
+            with self._runner.cache.lock(key):
+                box = self._signed(key) or self._sign(key, name, payload.digest, signer)
         path = self._folder / self._boxes[name][1].file_name
+        source = self._runner.store.path(box)
         try:
-            replace_with_link(store.path(known.tree), path)
-            self._digests(self._boxes[name][0]).remember(str(path), known.tree)
+            replace_with_link(source, path)
+            self._digests(self._boxes[name][0]).remember(str(path), box)
         except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
-            ) from error
+            raise StoreError(f"cannot write {path}: {error.strerror}", hint=remedy(error, self._folder)) from error
+
+    def _signed(self, key: ActionKey) -> Digest | None:
+        """The box, if it has been signed before and is still whole."""
+        known = self._runner.cache.get(key)
+        return known.tree if known is not None and self._runner.store.contains(known.tree, known.size) else None
+
+    def _sign(self, key: ActionKey, name: str, payload: Digest, signer: Signer) -> Digest:
+        store = self._runner.store
+        start = time.monotonic()
+        with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
+            signer.sign(store.path(payload), folder / _BOX)
+            size = (folder / _BOX).stat().st_size
+            blob = store.add_file(folder / _BOX, move=True)
+        seconds = round(time.monotonic() - start, 4)
+        self._runner.cache.put(ActionResult(key, name, "sign", blob, size, seconds, 0, (), ()))
+        return blob
 
     def finished_boxes(self) -> list[FinishedBox]:
         """The boxes of this build that stand in place, in the order of the graphs."""
@@ -313,6 +356,21 @@ class Builder:
             seconds = sum(self.outcomes[part].seconds for part in graph.closure([name]) if part in self.outcomes)
             found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
         return found
+
+    def keep_last(self, folder: Path) -> None:
+        """Keep the key of each action that was judged, for later explanations. A build of nothing writes nothing."""
+        outcomes = dict(self.outcomes)  # after Ctrl-C other threads may still be at work
+        for flatpack, graph in self._by_flatpack.items():
+            now = {name: outcomes[name] for name in graph.actions if name in outcomes}
+            path = last_file(folder, flatpack)
+            idle = all(outcome.state == "up to date" for outcome in now.values())
+            if not now or (idle and path.exists()):
+                continue
+            last = read_last(path)
+            kept = last.after(graph, {name: outcome.result.key for name, outcome in now.items()})
+            if kept != last:
+                with contextlib.suppress(OSError):  # it would have made a later explanation better
+                    write_last(path, kept)
 
     def keys(self, flatpack: str) -> list[ActionKey]:
         """The keys of all results of this build that the flatpack's boxes are made of, and of the boxes themselves."""

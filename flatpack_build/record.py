@@ -10,6 +10,7 @@ from pathlib import Path
 from flatpack_build.digest import Json
 from flatpack_build.errors import StoreError
 from flatpack_build.fingerprint import InputDigest
+from flatpack_build.fs import remedy
 from flatpack_build.runner import Ran
 
 
@@ -44,6 +45,6 @@ class Record:
             except OSError as error:
                 raise StoreError(
                     f"cannot write the record of the build, {self._path}: {error.strerror}",
-                    hint="free some space, or make the folder writable: what was built is kept",
+                    hint=remedy(error, self._path.parent),
                 ) from error
             self._started = True

@@ -12,7 +12,11 @@ import click
 @click.option("-n", "--jobs", type=click.IntRange(min=1), help="Actions to run at once.  [default: one for each core]")
 @click.option("-c", "--keep-going", is_flag=True, help="Go on with what does not depend on a failure.")
 @click.option("--locked", is_flag=True, help="Stop where flatpack.lock is missing instead of making it (for CI).")
-def build(names: tuple[str, ...], jobs: int | None, keep_going: bool, locked: bool) -> int:
+@click.option("--dry-run", is_flag=True, help="Say what would run and how long it would take; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for programs.")
+def build(
+    names: tuple[str, ...], jobs: int | None, keep_going: bool, locked: bool, dry_run: bool, as_json: bool
+) -> int:
     """Build the boxes of flatpacks; without a name: of the whole warehouse.
 
     \b
@@ -23,5 +27,13 @@ def build(names: tuple[str, ...], jobs: int | None, keep_going: bool, locked: bo
     from flatpack_build.project import find_project
 
     project = find_project(Path.cwd())
+    if dry_run:
+        from flatpack_build.doit_tasks.commands import open_inspection, plan_answer
+
+        text, status = plan_answer(open_inspection(project), list(names), as_json)
+        click.echo(text)
+        return status
+    if as_json:
+        raise click.UsageError("--json goes with --dry-run")
     options = [*(["-n", str(jobs)] if jobs else []), *(["--continue"] if keep_going else [])]
     return run_doit(project.root, ["run", *options, *(f"build:{name}" for name in names)], BuildOptions(locked))

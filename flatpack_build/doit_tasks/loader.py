@@ -23,7 +23,7 @@ from flatpack_build.action import Action
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
-from flatpack_build.doit_tasks.state import State
+from flatpack_build.doit_tasks.state import State, spread_groups
 from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
@@ -195,10 +195,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 graphs.append(planner.graph(name))
             else:  # what it would need is not known yet, but what it would build is
                 tasks += _bare_groups(name, planner.targets(name).names)
-        for graph in graphs:
-            state.spread(f"build:{graph.flatpack}", graph.actions)
-            for box in graph.boxes:
-                state.spread(f"build:{graph.flatpack}@{box.target}", graph.closure([box.pack]))
+        spread_groups(state, graphs)
         builder = self.session.build(graphs, state.forgotten)
         for graph in graphs:
             tasks += self._groups(graph)
@@ -248,6 +245,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         name = graph.flatpack
         kept = [os.fspath(self.project.build / "plans" / f"{name}.json")]
         kept.append(os.fspath(self.project.build / "digests" / f"{name}.json"))
+        kept.append(os.fspath(self.project.build / "last" / f"{name}.json"))
         shown = [f"build:{name}@{box.target}" for box in graph.boxes]
         tasks = [
             Task(

@@ -145,6 +145,7 @@ class Session:
         for digests in self._digests.values():
             digests.save()
         if self.builder is not None:
+            self.builder.keep_last(self.project.build / "last")
             self._stamp(self.builder)
             self._idle = all(outcome.state == "up to date" for outcome in self.builder.outcomes.values())
             self.builder = None

@@ -85,8 +85,8 @@ PACKS = ["pack:small@board", "pack:small@laptop"]
 @pytest.mark.parametrize(
     ("change", "ran"),
     [
-        (append("warehouse/small/words.txt", "more\n"), ["assemble:small@laptop", *PACKS, "run:small/greeting"]),
-        (write("warehouse/small/new.txt", "new"), ["assemble:small@laptop", *PACKS]),
+        (append("warehouse/small/words.txt", "more\n"), ["assemble:small", *PACKS, "run:small/greeting"]),
+        (write("warehouse/small/new.txt", "new"), ["assemble:small", *PACKS]),
         (append("warehouse/small/flatpack.toml", "\n[agent]\nport = 9000\n"), PACKS),
         (append("warehouse/small/flatpack.toml", "# a comment\n"), []),
         (write("targets/board.toml", PROFILE.format(threads=2)), ["device:small@board", "pack:small@board"]),
@@ -96,7 +96,8 @@ PACKS = ["pack:small@board", "pack:small@laptop"]
 )
 def test_each_change_is_seen(settled: Project, change: Callable[[Project], None], ran: list[str] | None) -> None:
     change(settled)
-    built = sorted(settled.built())
+    # Both targets share one assemble; either of the two may be the one that runs it.
+    built = sorted(name.partition("@")[0] if name.startswith("assemble") else name for name in settled.built())
     if ran is not None:
         assert built == ran
     assert sorted(settled.boxes) == ["board", "laptop"]
