@@ -102,6 +102,7 @@ class Runner:
             peak_memory=execution.peak_memory,
             notes=execution.notes,
             parts=tuple(parts),
+            executor=execution.executor,
         )
 
     def _run_step(self, job: Job, listener: Listener) -> Execution:
