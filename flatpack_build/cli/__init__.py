@@ -23,6 +23,7 @@ _COMMANDS = {
     "list": ("flatpack_build.cli.warehouse", "list_flatpacks"),
     "lock": ("flatpack_build.cli.lock", "lock"),
     "query": ("flatpack_build.cli.query", "query"),
+    "reproduce": ("flatpack_build.cli.reproduce", "reproduce"),
     "targets": ("flatpack_build.cli.warehouse", "list_targets"),
     "verify": ("flatpack_build.cli.verify", "verify"),
     "version": ("flatpack_build.cli.version", "version"),
