@@ -13,7 +13,7 @@ import pytest
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test reads or fills the cache, the keys or the passphrase of whoever runs it."""
     monkeypatch.setenv("FLATPACK_CACHE", os.fspath(tmp_path_factory.mktemp("cache")))
-    for name in ("FLATPACK_SIGNING_KEY", "FLATPACK_PASSPHRASE", "FLATPACK_VERIFY_CACHE"):
+    for name in ("FLATPACK_SIGNING_KEY", "FLATPACK_MODEL_SIGNING_KEY", "FLATPACK_PASSPHRASE", "FLATPACK_VERIFY_CACHE"):
         monkeypatch.delenv(name, raising=False)
     yield
 

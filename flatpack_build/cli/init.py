@@ -36,6 +36,7 @@ loader = "flatpack"
 # dist = "dist"
 # cache = "~/.cache/flatpack-build"        # default: your cache folder; FLATPACK_CACHE wins
 # signing_key = "keys/development.pem"     # FLATPACK_SIGNING_KEY wins
+# model_signing_key = "keys/model-signing.pem" # makes OpenSSF model signatures; FLATPACK_MODEL_SIGNING_KEY wins
 # trusted_keys = ["keys/vendor.pub.pem"]   # public keys that may have signed what comes in
 # jobs = 0                                 # actions at once; 0: as many as there are cores
 """

@@ -92,7 +92,8 @@ PLACES = {"own": "", "model": "models/model.gguf", "device": "device.sh", "index
 def test_everything_is_in_its_place(tmp_path: Path, inputs: dict[str, Path]) -> None:
     (inputs["own"] / "empty" / "inner").mkdir(parents=True)
     out = _pack(tmp_path, _params(PLACES), inputs)
-    assert sorted(path.name for path in out.iterdir()) == ["payload.json", "payload.tar.zst"]
+    made = ["payload.json", "payload.tar.zst", "provenance.json", "sbom.cdx.json"]
+    assert sorted(path.name for path in out.iterdir()) == made
     archive = _archive(out)
     assert {name: f"{member.mode:o}" for name, member in archive.items()} == {
         "chat": "755",
@@ -106,9 +107,13 @@ def test_everything_is_in_its_place(tmp_path: Path, inputs: dict[str, Path]) -> 
         "chat/index/chunks.jsonl": "644",
         "chat/index/index.hnsw": "644",
         "chat/models/model.gguf": "644",
+        "chat/provenance.json": "644",
+        "chat/sbom.cdx.json": "644",
     }
     assert _content(out, "chat/models/model.gguf") == b"GGUF"
     assert _content(out, "chat/payload.json") == (out / "payload.json").read_bytes()
+    for name in ("provenance.json", "sbom.cdx.json"):
+        assert _content(out, f"chat/{name}") == (out / name).read_bytes()
     manifest = PayloadManifest.decode((out / "payload.json").read_bytes())
     assert (manifest.flatpack, manifest.version, manifest.target) == ("chat", "0.1.0", "pi5")
     assert manifest.folders == ("empty/inner",)
