@@ -22,6 +22,7 @@ SETTINGS_FILE = "pyproject.toml"
 TABLE = ("tool", "flatpack-build")
 NOT_FLATPACKS = frozenset({"template", "legacy"})
 """Folders of a warehouse that are no flatpacks."""
+TRUST_MODES = ("enforce", "warn", "off")
 
 _FLATPACK_NAME = re.compile(r"[\w-]+")
 _MENTIONS_TABLE = re.compile(r"flatpack-build[\"']?\s*(?:\.\s*[\w-]+\s*)?[\].=]")
@@ -48,6 +49,8 @@ class Settings:
     """An EC key, a PEM file, to make OpenSSF model signatures with; empty: none. ``FLATPACK_MODEL_SIGNING_KEY`` wins."""
     trusted_keys: tuple[str, ...] = ()
     """Public keys, PEM files, that may have signed what comes in."""
+    trust: str = ""
+    """What happens to a box that no trusted key signed: enforce, warn or off; empty: enforce. ``FLATPACK_TRUST`` wins."""
     jobs: int = 0
     """Actions at once; 0: as many as there are cores."""
 
@@ -63,6 +66,7 @@ _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
     "signing_key": "keys/release.pem",
     "model_signing_key": "keys/model-signing.pem",
     "trusted_keys": ("keys/vendor.pub.pem",),
+    "trust": "enforce",
     "jobs": 4,
 }
 _QUANTITIES: Mapping[str, tuple[str, Callable[[str], float]]] = {
@@ -240,6 +244,9 @@ def _checked(document: Document, key: str, value: object) -> object:
     elif isinstance(example, int):
         expected = "a whole number, 0 or more"
         good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    elif key == "trust":
+        expected = '"enforce", "warn" or "off"'
+        good = value in TRUST_MODES
     else:
         optional = not getattr(Settings, key)
         expected = "a text" if optional else "a text that is not empty"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -18,20 +20,31 @@ Examples:
   flatpack keygen ci.pem --passphrase-fd 3 3<secret.txt
 """
 
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def passphrase_options(command: Command) -> Command:
+    """Where a private key's passphrase comes from; the passphrase itself is never an argument."""
+    for option in (
+        click.option(
+            "--passphrase-fd", type=click.IntRange(0), metavar="N", help="Take the passphrase from file descriptor N."
+        ),
+        click.option(
+            "--passphrase-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="F",
+            help="Take the passphrase from the first line of file F.",
+        ),
+    ):
+        command = option(command)
+    return command
+
 
 @click.command(epilog=EPILOG)
 @click.argument("path", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--ec", is_flag=True, help="Make an EC key (P-256) for OpenSSF model signatures instead.")
 @click.option("--development", is_flag=True, help="Make a key without a passphrase, for trying things out.")
-@click.option(
-    "--passphrase-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="F",
-    help="Take the passphrase from the first line of file F.",
-)
-@click.option(
-    "--passphrase-fd", type=click.IntRange(0), metavar="N", help="Take the passphrase from file descriptor N."
-)
+@passphrase_options
 def keygen(
     path: Path | None, ec: bool, development: bool, passphrase_file: Path | None, passphrase_fd: int | None
 ) -> None:

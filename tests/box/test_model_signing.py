@@ -27,8 +27,9 @@ needs_package = pytest.mark.skipif(
 
 
 def verify(file: Path, signature: Path, key: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "model_signing", "verify", "key", file, "--signature", signature]
-    return subprocess.run([*command, "--public_key", key], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-W", "ignore", "-m", "model_signing", "verify", "key"]
+    arguments = [file, "--signature", signature, "--public_key", key]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def openssl(*arguments: str | Path) -> None:

@@ -124,7 +124,7 @@ def test_what_is_no_provenance_of_ours_is_refused(data: bytes) -> None:
 
 def test_odd_values_are_no_traceback() -> None:
     value = {**inside(), "subject": "x"}
-    definition = {
+    definition: Json = {
         "buildType": "urn:flatpack-build:build:v1",
         "internalParameters": [],
         "resolvedDependencies": [1, "a"],
