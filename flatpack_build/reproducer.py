@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from flatpack_build.box.keys import PublicKey
 from flatpack_build.box.payload import MANIFEST_NAME, PayloadFile, PayloadManifest
 from flatpack_build.box.provenance import (
     PROVENANCE_NAME,
@@ -25,7 +24,7 @@ from flatpack_build.box.provenance import (
     text_of,
     tool_versions,
 )
-from flatpack_build.box.recorded import RecordedBox, read_beside, read_recorded
+from flatpack_build.box.recorded import RecordedBox, read_beside
 from flatpack_build.builder import Builder, Outcome
 from flatpack_build.companions import PROVENANCE_SUFFIX
 from flatpack_build.digest import Digest, Json
@@ -106,10 +105,6 @@ class Reproducer:
     def __init__(self, project: Project, *, fetch_again: bool = False) -> None:
         self._project = project
         self._fetch_again = fetch_again
-
-    def read(self, box: Path, public_keys: Sequence[PublicKey]) -> RecordedBox:
-        """Raises ``BoxError``."""
-        return read_recorded(box, public_keys)
 
     def graph(self, recorded: RecordedBox) -> tuple[Graph, str]:
         """The actions that make the box in this project now, and the name of the last. Raises ``FlatpackError``."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from flatpack_build.box import contents
-from flatpack_build.box.container import SignedPayload, VerifiedBox, verify_open_box
-from flatpack_build.box.keys import PublicKey
-from flatpack_build.box.payload import PayloadFile, PayloadManifest
+from flatpack_build.box.container import SignedPayload, VerifiedBox, check_signed_contents
+from flatpack_build.box.description import read_files
+from flatpack_build.box.payload import PayloadManifest
 from flatpack_build.box.provenance import PROVENANCE_NAME, read_statement
+from flatpack_build.box.trust import TrustPolicy, judge_open_box
 from flatpack_build.digest import Digest, Json
 from flatpack_build.errors import BoxError, Place
 
@@ -31,24 +32,23 @@ class RecordedBox:
     statement: Mapping[str, Json]
 
 
-def read_recorded(box: Path, public_keys: Sequence[PublicKey]) -> RecordedBox:
+def read_recorded(box: Path, policy: TrustPolicy) -> RecordedBox:
     """Verify ``box``, every file in it included, and read its provenance. Raises ``BoxError``."""
-    chunks: list[bytes] = []
-
-    def sink(file: PayloadFile) -> Callable[[bytes], object]:
-        return chunks.append if file.path == PROVENANCE_NAME and file.size <= MAX_PROVENANCE else _ignore
-
     with contents.open_box(box) as file:
-        verified = verify_open_box(file, public_keys)
-        payload = SignedPayload(file, verified)
+        verified = judge_open_box(file, policy).verified
+        if verified is None:
+            raise BoxError(
+                "the box is signed by nobody who is known here, so what it says about itself may be anybody's word",
+                hint="name the key of whoever made it: --key FILE.pub.pem",
+            )
+        check_signed_contents(SignedPayload(file, verified), verified)
         if verified.manifest is None:
             raise BoxError("the box is one of the original Flatpack: what it was made from is not recorded")
-        manifest = contents.check_contents(payload, sink=sink)
-        payload.finish()
-        digest = _sha256(file, verified.payload_size)
-        if not chunks:
+        found = read_files(file, {PROVENANCE_NAME: MAX_PROVENANCE})
+        if PROVENANCE_NAME not in found:
             raise BoxError(f"the box has no {PROVENANCE_NAME}: what it was made from is not recorded")
-        return RecordedBox(verified, manifest, digest, read_statement(b"".join(chunks)))
+        digest = _sha256(file, verified.payload_size)
+        return RecordedBox(verified, verified.manifest, digest, read_statement(found[PROVENANCE_NAME]))
 
 
 def read_beside(path: Path) -> Mapping[str, Json]:
@@ -60,9 +60,6 @@ def read_beside(path: Path) -> Mapping[str, Json]:
         raise BoxError(error.message, place=Place(str(path)), hint=error.hint) from error
     except OSError as error:
         raise BoxError(f"it cannot be read: {error.strerror}", place=Place(str(path))) from error
-
-
-def _ignore(_chunk: bytes) -> None: ...
 
 
 def _sha256(file: BinaryIO, size: int) -> Digest:

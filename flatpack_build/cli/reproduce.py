@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flatpack_build.cli.here import policy_here
 from flatpack_build.errors import FlatpackError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class _Progress:
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PUBLIC.pem",
-    help="A public key that may have signed the box.  [default: that of the project's signing key]",
+    help="Accept this public key and no other. May be given more than once.",
 )
 @click.option("--fetch", is_flag=True, help="Fetch all sources again, also those that the cache has.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -72,7 +73,7 @@ def reproduce(box: Path, keys: tuple[Path, ...], fetch: bool, as_json: bool) -> 
     """Build BOX once more from the sources of the current project, and compare the two payloads byte for byte.
 
     Nothing that was built before is used. The exit status is 0 if the payload is the same, 1 if it is not (then files,
-    parameters, sources and versions that differ are named), 2 if it could not be built.
+    parameters, sources and versions that differ are named), 2 if it could not be built or is not trusted here.
     """
     try:
         return _reproduce(box, keys, fetch, as_json)
@@ -82,14 +83,14 @@ def reproduce(box: Path, keys: tuple[Path, ...], fetch: bool, as_json: bool) -> 
 
 
 def _reproduce(box: Path, keys: tuple[Path, ...], fetch: bool, as_json: bool) -> int:
-    from flatpack_build.box.keys import load_public_key  # these bring most of the program
+    from flatpack_build.box.recorded import read_recorded  # these bring most of the program
     from flatpack_build.project import find_project
     from flatpack_build.reproducer import Reproducer, compare
     from flatpack_build.views import view_for
 
     project = find_project(Path.cwd())
     reproducer = Reproducer(project, fetch_again=fetch)
-    recorded = reproducer.read(box, [load_public_key(key) for key in keys or (project.public_key,)])
+    recorded = read_recorded(box, policy_here(keys))
     graph, pack = reproducer.graph(recorded)
     view = view_for(sys.stderr if as_json else sys.stdout)
     view.line(f"{box}: signed by {recorded.verified.key_id[:16]}; building {pack.removeprefix('pack:')} once more")

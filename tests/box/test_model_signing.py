@@ -28,7 +28,7 @@ needs_package = pytest.mark.skipif(
 
 def verify(file: Path, signature: Path, key: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-m", "model_signing", "verify", "key"]
-    arguments = [file, "--signature", signature, "--public_key", key]
+    arguments: list[str | Path] = [file, "--signature", signature, "--public_key", key]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
