@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import StoreError
@@ -60,6 +60,10 @@ class Making:
     inside: Tree
     """What the pack made."""
     actions: Mapping[str, ActionResult]
+
+
+_Part: TypeAlias = tuple[ActionKey, Callable[[Making], Mapping[str, bytes]]]
+"""What some companions are kept by, and what makes them: suffix -> bytes."""
 
 
 class Companions:
@@ -114,12 +118,10 @@ class Companions:
             except OSError as error:
                 raise _cannot_write(box, error) from error
 
-    def _parts(self, making: Making) -> list[tuple[ActionKey, Callable[[Making], Mapping[str, bytes]]]]:
+    def _parts(self, making: Making) -> list[_Part]:
         """Each with what decides it. A signature says nothing about the run, so that of another run is as good."""
         actions: list[Json] = [[name, result.key] for name, result in sorted(making.actions.items())]
-        parts: list[tuple[ActionKey, Callable[[Making], Mapping[str, bytes]]]] = [
-            (_key("descriptions", making, actions), self._descriptions)
-        ]
+        parts: list[_Part] = [(_key("descriptions", making, actions), self._descriptions)]
         if self._signer:
             parts.append((_key("model signature", making, self._signer().key_id), self._signature))
         return parts
