@@ -13,8 +13,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
 from flatpack_build.builder import Builder
+from flatpack_build.companions import required_companions
 from flatpack_build.digest import Digest
 from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
 from flatpack_build.executor.local import LocalExecutor
@@ -160,6 +162,7 @@ class Inspection:
                 boxes=self.project.dist,
                 record=Record(self.project.build / "record.jsonl"),
                 forced=self._forgotten([graph]),
+                model_signer=(lambda: signer) if (signer := self.model_signer) else None,
             )
         return self._builders[flatpack]
 
@@ -189,10 +192,15 @@ class Inspection:
     def signer(self) -> KeySigner:
         return KeySigner(self.project.signing_key, self.project.public_key)
 
+    @cached_property
+    def model_signer(self) -> ModelSigner | None:
+        return ModelSigner(self.project.model_signing_key) if self.project.model_signing_key else None
+
     def key_problem(self) -> FlatpackError | None:
         """Why no box could be signed."""
         try:
             _ = self.signer.key_id
+            _ = self.model_signer and self.model_signer.key_id
         except FlatpackError as error:
             return error
         return None
@@ -206,7 +214,10 @@ class Inspection:
         shown = os.path.relpath(path, self.project.root)
         if not path.exists():
             return f"the box {shown} is not there"
-        return f"the box {shown} is another one: of other content, or signed with another key"
+        for companion in required_companions(path):
+            if not companion.exists():
+                return f"{os.path.relpath(companion, self.project.root)} is not there"
+        return f"the box {shown}, or what stands beside it, is another one: of other content, or of another key"
 
 
 def _is_pattern(name: str) -> bool:

@@ -23,7 +23,7 @@ from flatpack_build.resources import builtin_folder
 from flatpack_build.stamps import Signature, settled, signature
 
 _FORMAT = 1
-_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
+SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[
             seen[path] = signature(path)
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
+                if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS:
                     continue
                 name = prefix + entry.name
                 if entry.is_symlink():
@@ -165,7 +165,11 @@ class Planner:
         lock = read_lock(lock_file)
         sources, wheels = all_needs(manifest, profiles)
         check_lock(
-            lock, sources, [(need.platform, need.python, need.requirements) for need in wheels], os.fspath(lock_file)
+            lock,
+            sources,
+            [(need.platform, need.python, need.requirements) for need in wheels],
+            os.fspath(lock_file),
+            name,
         )
 
         def read_text(path: str) -> str:

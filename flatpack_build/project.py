@@ -45,6 +45,8 @@ class Settings:
     """How long the cache keeps what nobody uses, such as ``30d``; empty: no limit."""
     signing_key: str = ""
     """The private key, a PEM file; empty: ``keys/development.pem``. ``FLATPACK_SIGNING_KEY`` wins."""
+    model_signing_key: str = ""
+    """An EC key, a PEM file, to make OpenSSF model signatures with; empty: none. ``FLATPACK_MODEL_SIGNING_KEY`` wins."""
     trusted_keys: tuple[str, ...] = ()
     """Public keys, PEM files, that may have signed what comes in."""
     trust: str = ""
@@ -62,6 +64,7 @@ _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
     "cache_max_size": "20GB",
     "cache_max_age": "30d",
     "signing_key": "keys/release.pem",
+    "model_signing_key": "keys/model-signing.pem",
     "trusted_keys": ("keys/vendor.pub.pem",),
     "trust": "enforce",
     "jobs": 4,
@@ -122,6 +125,10 @@ class Project:
         """The public key beside the signing key: ``x.pub.pem`` for ``x.pem``."""
         private = self.signing_key
         return private.with_name(f"{private.name.removesuffix('.pem')}.pub.pem")
+
+    @property
+    def model_signing_key(self) -> Path | None:
+        return self._path(self.settings.model_signing_key) if self.settings.model_signing_key else None
 
     @property
     def trusted_keys(self) -> tuple[Path, ...]:
@@ -264,4 +271,5 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         settings,
         cache=environ.get("FLATPACK_CACHE") or settings.cache,
         signing_key=environ.get("FLATPACK_SIGNING_KEY") or settings.signing_key,
+        model_signing_key=environ.get("FLATPACK_MODEL_SIGNING_KEY") or settings.model_signing_key,
     )

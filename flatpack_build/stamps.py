@@ -52,6 +52,8 @@ class StampedBox:
     size: int
     path: str
     seen: list[int]
+    beside: dict[str, Signature]
+    """What belongs beside it: path -> how it stood there (``None``: nothing stood there, nor may)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Stamps:
             elif not value["whole"]:
                 return None
             if any(signature(box.path) != box.seen for box in boxes):
+                return None
+            if any(signature(path) != seen for box in boxes for path, seen in box.beside.items()):
                 return None
             if not 0 <= time.time() - used < _USE_INTERVAL:
                 with contextlib.suppress(OSError):

@@ -30,6 +30,7 @@ _COMMANDS = {
     "trust": ("flatpack_build.cli.trust", "trust"),
     "verify": ("flatpack_build.cli.verify", "verify"),
     "version": ("flatpack_build.cli.version", "version"),
+    "watch": ("flatpack_build.cli.watch", "watch"),
 }
 
 

@@ -20,6 +20,7 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError
 from doit.task import Task
 
 from flatpack_build.action import Action
+from flatpack_build.companions import companion_paths
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
@@ -105,8 +106,9 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             self.project = find_project(Path.cwd())
         except FlatpackError as error:
             raise InvalidDodoFile(str(error)) from error
-        self.session = Session(self.project)
-        self._thorough = bool(opt_values.get("always") or opt_values.get("single"))
+        self.session = Session(self.project, self.options)
+        # A report names every action, so each is looked at.
+        self._thorough = bool(opt_values.get("always") or opt_values.get("single") or self.options.reports)
         atexit.register(self.session.close)  # whichever reporter runs, and however the run ends
         dodo = self.project.root / str(opt_values.get("dodoFile") or "dodo.py")
         self._own: dict[str, Any] = vars(doit_loader.get_module(os.fspath(dodo))) if dodo.exists() else {}
@@ -141,12 +143,34 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             task_opts=self.task_opts,
         )
         try:
+            if executes:
+                self._expect_reports()
             ours = self._tasks(pos_args, executes, state, {task.name for task in own})
         except FlatpackError as error:
-            self.session.close()
-            raise InvalidCommand(error.shown(os.fspath(self.project.root))) from error
+            raise InvalidCommand(self._give_up(error)) from error
         state.keyed = frozenset(task.name for task in ours)
         return [*ours, *own]
+
+    def _expect_reports(self) -> None:
+        options = self.options
+        if options.reports:
+            from flatpack_build.report.files import check_place  # for CI: most builds report to nobody
+
+            check_place("the summary", options.summary)
+            check_place("the JUnit report", options.junit)
+            check_place("the record", options.record)
+        self.session.executes = True
+
+    def _give_up(self, error: FlatpackError) -> str:
+        """End a build that could not begin, and report that; what to say of it."""
+        root = os.fspath(self.project.root)
+        shown = error.shown(root)
+        try:
+            self.session.report(shown)
+        except FlatpackError as second:
+            shown += f"\n{second.shown(root)}"
+        self.session.close()
+        return shown
 
     # --- selection
 
@@ -238,6 +262,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         """A missing key is said before hours of work, not after."""
         if not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args):
             _ = self.session.signer.key_id
+            _ = self.session.model_signer and self.session.model_signer.key_id
 
     # --- tasks
 
@@ -274,7 +299,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         boxes = {box.pack: box for box in graph.boxes}
         clean: list[Any] = []
         if action.name in boxes:
-            clean = [_Remove([os.fspath(self.project.dist / boxes[action.name].file_name)])]
+            box = self.project.dist / boxes[action.name].file_name
+            clean = [_Remove([os.fspath(path) for path in (box, *companion_paths(box))])]
         return Task(
             action.name,
             [_RunAction(self.session, action.name)],
@@ -306,7 +332,10 @@ def _refuse_unknown(known: set[str], pos_args: Sequence[str]) -> None:
     import difflib  # only for a mistake
 
     for argument in pos_args:
-        if _TASK.fullmatch(argument) and argument not in known and not any(mark in argument for mark in "*?["):
+        if _TASK.fullmatch(argument) and "*" in argument:
+            if not fnmatch.filter(known, argument):
+                raise UsageError(f"no task matches {argument!r}", hint="see: doit list --all")
+        elif _TASK.fullmatch(argument) and argument not in known:
             near = difflib.get_close_matches(argument, known, n=1)
             raise UsageError(
                 f"there is no task {argument!r}",

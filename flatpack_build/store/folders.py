@@ -13,6 +13,7 @@ from flatpack_build.fs import copy_file, link_or_copy, walk_files
 from flatpack_build.store.protocol import Store
 from flatpack_build.tree import Kind, Tree, TreeEntry
 
+_AGAIN = "build again: it will be made anew; check the disk if this happens often"
 _EMPTY = Digest.of_bytes(b"")
 _WORTH_THREADS = 8 << 20  # bytes; below that, starting threads costs more than it brings
 

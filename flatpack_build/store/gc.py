@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,8 +18,7 @@ from flatpack_build.events import progress
 from flatpack_build.fs import remove_tree
 from flatpack_build.limits import Limits
 from flatpack_build.store.inventory import Inventory, Leftover, StoredAction, StoredBlob, take_inventory
-from flatpack_build.store.local import cannot, sweep_scratch
-from flatpack_build.store.locks import try_lock
+from flatpack_build.store.local import Scratch, cannot
 from flatpack_build.store.projects import Registration
 from flatpack_build.store.roots import Roots, find_roots
 from flatpack_build.store.use import have_alone, note_collection
@@ -142,18 +140,12 @@ def collect(root: Path, limits: Limits, *, now: float) -> Collection:
 
 def _sweep(root: Path, now: float) -> None:
     """Remove the temporary folders and the locks of dead processes."""
+    Scratch(root).sweep()
     if (root / "tmp").is_dir():
-        sweep_scratch(root / "tmp")
         for entry in os.scandir(root / "tmp"):
             nobodys = entry.is_dir(follow_symlinks=False) and not os.path.exists(entry.path + ".lock")
             if nobodys and abs(now - entry.stat(follow_symlinks=False).st_mtime) > GRACE:
                 remove_tree(Path(entry.path))
-    if (root / "locks").is_dir():
-        for entry in os.scandir(root / "locks"):
-            if stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                lock = try_lock(Path(entry.path))
-                if lock is not None:
-                    lock.release(remove=True)
 
 
 def collect_if_free(root: Path, limits: Limits, *, now: float) -> Collection | None:

@@ -26,6 +26,8 @@ class ActionResult:
     notes: tuple[str, ...]
     parts: tuple[tuple[str, Json], ...]
     """The walk that the key was made from (``fingerprint.walk``)."""
+    executor: str = "local"
+    """Where the step ran: ``local``, and for a command of the user's in which sandbox."""
 
     @property
     def is_blob(self) -> bool:
@@ -44,6 +46,7 @@ class ActionResult:
                 "peak_memory": self.peak_memory,
                 "notes": self.notes,
                 "parts": self.parts,
+                "executor": self.executor,
             }
         )
 
@@ -62,6 +65,7 @@ class ActionResult:
                 peak_memory=value["peak_memory"],
                 notes=tuple(value["notes"]),
                 parts=tuple((name, item) for name, item in value["parts"]),
+                executor=value.get("executor", "local"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not an action result: {error}") from error
