@@ -332,7 +332,7 @@ def test_modes_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match='expected "enforce", "warn" or "off"') as caught:
         trust_mode(None, _user(tmp_path, "trust = true\n"))
     assert caught.value.place and caught.value.place.line == 1
-    with pytest.raises(ManifestError, match="unknown key 'trusts'; did you mean 'trust'|unknown key 'trusts'"):
+    with pytest.raises(ManifestError, match="unknown key 'trusts'"):
         trust_mode(None, _user(tmp_path, 'trusts = "off"\n'))
     with pytest.raises(ManifestError, match='expected "enforce", "warn" or "off", got the text "of"'):
         _project(tmp_path / "p", 'trust = "of"\n')
