@@ -19,6 +19,7 @@ from flatpack_build.box import contents, copying
 from flatpack_build.box.frame import FrameError, frame_end
 from flatpack_build.box.keys import PrivateKey, PublicKey
 from flatpack_build.box.payload import PayloadManifest
+from flatpack_build.box.reading import PayloadReader
 from flatpack_build.box.signature import SignatureHash, Signer, is_signed, possible_signers, sign_digest
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, Place
@@ -186,7 +187,7 @@ def verify_contents(box: Path, public_keys: Sequence[PublicKey]) -> VerifiedBox:
     """``verify_box``, and then check every file in the archive against the payload manifest. Raises ``BoxError``."""
     with contents.open_box(box) as file:
         verified = verify_open_box(file, public_keys)
-        check_signed_contents(SignedPayload(file, verified), verified)
+        check_signed_contents(file, verified)
         return verified
 
 
@@ -215,11 +216,17 @@ class SignedPayload:
             raise BoxError("the box changed while it was read")
 
 
-def check_signed_contents(payload: SignedPayload, verified: VerifiedBox) -> None:
-    """Check every file of a box that was verified against its payload manifest; of the original's boxes, which have
-    none, only that all can be read. Raises ``BoxError``."""
+def check_signed_contents(file: BinaryIO, verified: VerifiedBox) -> None:
+    """Check every file of an open box that was verified against its payload manifest; of the original's boxes, which
+    have none, only that all of it can be read. Raises ``BoxError``."""
+    payload = SignedPayload(file, verified)
     if verified.manifest is not None:
         contents.check_contents(payload)
+    else:
+        reader = PayloadReader.of_box(file, payload)
+        for _ in reader:
+            for _ in reader.content():
+                pass
     payload.finish()
 
 

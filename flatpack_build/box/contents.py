@@ -84,6 +84,8 @@ def find_payload_manifest(box: Path) -> PayloadManifest | None:
 def manifest_in(file: BinaryIO) -> PayloadManifest | None:
     """``find_payload_manifest`` of an open box, wherever its position."""
     require_frame(file)
+    if _says_empty(file):
+        return None
     file.seek(0)
     if not tar.is_header(_Payload(file).read(tar.BLOCK)):
         return None  # a single file, compressed without an archive around it
@@ -94,6 +96,16 @@ def manifest_in(file: BinaryIO) -> PayloadManifest | None:
     if not top or not first or top.kind != "folder" or first.path != f"{top.path}/{MANIFEST_NAME}":
         return None
     return _read_manifest(reader, top, first)
+
+
+def _says_empty(file: BinaryIO) -> bool:
+    """Whether the frame is one of nothing: its end would be met before its beginning, and what follows read on."""
+    import zstandard  # heavy
+
+    try:
+        return bool(zstandard.frame_content_size(os.pread(file.fileno(), 18, 0)) == 0)
+    except zstandard.ZstdError:
+        return False
 
 
 def read_payload_manifest(box: Path) -> PayloadManifest:

@@ -1,7 +1,7 @@
 """Copy a payload and hash the copy at the same time. Knows bytes and offsets, no keys and no boxes.
 
-Two threads: one copies, the other reads what already stands in the copy and hashes it. So what is hashed is the copy,
-whoever writes to the original meanwhile, and a copy takes about as long as the slower of the two.
+Threads: one copies, one reads what already stands in the copy and hashes it, one looks through it for the separator. So
+what is hashed is the copy, whoever writes to the original meanwhile, and all of it takes about as long as the slowest.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from flatpack_build import events
 
-_HASH_CHUNK = 1024 * 1024
+_CHUNK = 1024 * 1024
 _COPY_CHUNK = 16 * 1024 * 1024
-_PROGRESS_STEP = 16 * _HASH_CHUNK
+_PROGRESS_STEP = 16 * _CHUNK
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Hashed:
 
 def hash_file(fd: int, state: hashlib._Hash, needle: bytes) -> Hashed:
     """Feed an open file to ``state`` from its beginning to its end, looking for ``needle``. Raises ``OSError``."""
-    size = os.fstat(fd).st_size
-    return _hash(fd, state, needle, size, lambda _: size)
+    there = _There()
+    there.more(os.fstat(fd).st_size)
+    there.end()
+    return _hash_and_search(fd, state, needle, there, os.fstat(fd).st_size)
 
 
 def copy_hashed(
@@ -44,77 +47,99 @@ def copy_hashed(
 
     Raises ``OSError``.
     """
-    copy = _Copy(source, destination, size)
-    with copy.running():
-        return _hash(destination, state, needle, size or os.fstat(source).st_size, copy.wait)
+    there = _There()
 
-
-def _hash(fd: int, state: hashlib._Hash, needle: bytes, total: int, available: Callable[[int], int]) -> Hashed:
-    """``available`` waits until there are more bytes than it is given, and says how many; the same: there is no more."""
-    buffer = bytearray(len(needle) - 1 + _HASH_CHUNK)
-    fresh = memoryview(buffer)[len(needle) - 1 :]
-    done = told = 0
-    found = False
-    with open(fd, "rb", buffering=0, closefd=False) as file:
-        file.seek(0)
-        while (ready := available(done)) > done:
-            while done < ready:
-                count = file.readinto(fresh[: ready - done])
-                if not count:
-                    raise OSError(errno.EIO, "the file became shorter while it was read")
-                state.update(fresh[:count])
-                # The end of one chunk stands before the next, so that a needle across the two is found.
-                found = found or buffer.find(needle, 0, len(needle) - 1 + count) >= 0
-                buffer[: len(needle) - 1] = buffer[count : count + len(needle) - 1]
-                done += count
-                if done - told >= _PROGRESS_STEP or done == total:
-                    told = done
-                    events.progress(done, max(done, total))
-    return Hashed(done, state, found)
-
-
-class _Copy:
-    """A copy that another thread is making."""
-
-    def __init__(self, source: int, destination: int, size: int | None) -> None:
-        self._source, self._destination, self._size = source, destination, size
-        self._changed = threading.Condition()
-        self._copied = 0
-        self._ended = False
-        self._unwanted = False
-        self._error: OSError | None = None
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._run, name="copy", daemon=True)
-        thread.start()
+    def copy() -> None:
         try:
-            yield
+            for count in _copy(source, destination, size):
+                there.more(count)
+                if there.unwanted:
+                    break
         finally:
-            self._unwanted = True
-            thread.join()
+            there.end()
+
+    with _running(there) as pool:
+        copied = pool.submit(copy)
+        hashed = _hash_and_search(destination, state, needle, there, size or os.fstat(source).st_size)
+        copied.result()
+    return hashed
+
+
+class _There:
+    """How many bytes of a file are there to be read, while it grows."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+        self._ended = False
+        self.unwanted = False
+        """Whether nobody wants any more of it."""
+
+    def more(self, count: int) -> None:
+        with self._changed:
+            self._count += count
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def wait(self, more_than: int) -> int:
+        """Wait until there are more bytes than that, and say how many; the same number: there will be no more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._copied > more_than or self._ended)
-            if self._error is not None:
-                raise self._error
-            return self._copied
+            self._changed.wait_for(lambda: self._count > more_than or self._ended)
+            return self._count
 
-    def _run(self) -> None:
+
+@contextlib.contextmanager
+def _running(there: _There) -> Iterator[ThreadPoolExecutor]:
+    """A thread that is told to stop, and waited for, when something goes wrong meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
         try:
-            for count in _copy(self._source, self._destination, self._size):
-                with self._changed:
-                    self._copied += count
-                    self._changed.notify()
-                if self._unwanted:
-                    break
-        except OSError as error:
-            self._error = error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify()
+            yield pool
+        except BaseException:
+            there.unwanted = True
+            raise
+
+
+def _hash_and_search(fd: int, state: hashlib._Hash, needle: bytes, there: _There, total: int) -> Hashed:
+    with _running(there) as pool:
+        found: Future[bool] = pool.submit(_search, fd, needle, there)
+        size = _hash(fd, state, there, total)
+        return Hashed(size, state, found.result())
+
+
+def _hash(fd: int, state: hashlib._Hash, there: _There, total: int) -> int:
+    buffer = memoryview(bytearray(_CHUNK))
+    done = told = 0
+    while (ready := there.wait(done)) > done:
+        while done < ready:
+            count = os.preadv(fd, [buffer[: ready - done]], done)
+            if not count:
+                raise OSError(errno.EIO, "the file became shorter while it was read")
+            state.update(buffer[:count])
+            done += count
+            if done - told >= _PROGRESS_STEP or done == total:
+                told = done
+                events.progress(done, max(done, total))
+    return done
+
+
+def _search(fd: int, needle: bytes, there: _There) -> bool:
+    """Chunks overlap by as much as a needle that began at the end of one would need."""
+    buffer = bytearray(_CHUNK)
+    at = 0
+    while (ready := there.wait(at)) > at and not there.unwanted:
+        while at < ready and not there.unwanted:
+            start = max(0, at - len(needle) + 1)
+            count = os.preadv(fd, [memoryview(buffer)[: ready - start]], start)
+            if count <= at - start:
+                return False  # it became shorter, which whoever hashes it reports
+            if buffer.find(needle, 0, count) >= 0:
+                return True
+            at = start + count
+    return False
 
 
 def _copy(source: int, destination: int, size: int | None) -> Iterator[int]:
@@ -131,7 +156,7 @@ def _copy(source: int, destination: int, size: int | None) -> Iterator[int]:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
                 raise
         # Some file systems copy nothing and say so with 0: what follows finds nothing left where all went well.
-    while data := os.pread(source, min(_HASH_CHUNK, end - at), at):
+    while data := os.pread(source, min(_CHUNK, end - at), at):
         view = memoryview(data)
         while view:
             written = os.pwrite(destination, view, at)

@@ -12,6 +12,8 @@ from typing import BinaryIO, Literal
 
 from flatpack_build.box import tar
 from flatpack_build.box.contents import decompressed, require_frame
+from flatpack_build.box.frame import FrameError, frame_end
+from flatpack_build.errors import BoxError
 
 FLATPACK_NAME = re.compile(r"[\w-]+")
 
@@ -36,8 +38,10 @@ class PayloadReader:
         """The payload of an open box, wherever its position; ``stream`` takes the place of the file as it is read."""
         at = file.tell()
         layout, size = layout_of(file)
-        file.seek(at if stream else 0)
-        return cls(stream or file, layout, size)
+        if stream is not None:
+            file.seek(at)
+            return cls(stream, layout, size)
+        return cls(_payload_of(file), layout, size)
 
     def __iter__(self) -> Iterator[tar.TarEntry]:
         if self._tar is None:
@@ -55,6 +59,32 @@ class PayloadReader:
             yield data
 
 
+class _Beginning:
+    """The first ``size`` bytes of an open file. Behind them stand the separator and the signature."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+        file.seek(0)
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _payload_of(file: BinaryIO) -> _Beginning:
+    try:
+        end = frame_end(file.fileno(), _size(file))
+    except FrameError as error:
+        raise BoxError(f"the payload is damaged: {error}") from None
+    return _Beginning(file, end)
+
+
 def layout_of(file: BinaryIO) -> tuple[Layout, int]:
     """Whether an open box holds a folder or a single file, and the size of what its frame holds (-1: it does not say)."""
     import zstandard  # heavy
@@ -65,8 +95,8 @@ def layout_of(file: BinaryIO) -> tuple[Layout, int]:
         size = zstandard.frame_content_size(head)
     except zstandard.ZstdError:
         size = -1
-    file.seek(0)
-    return ("folder" if tar.is_header(decompressed(file).read(tar.BLOCK)) else "file"), size
+    is_folder = size != 0 and tar.is_header(decompressed(_payload_of(file)).read(tar.BLOCK))
+    return ("folder" if is_folder else "file"), size
 
 
 def top_folder(file: BinaryIO, stream: tar.Readable | None = None) -> str | None:

@@ -160,7 +160,7 @@ def _not_permitted(flatpack: str | None, verified: VerifiedBox, policy: TrustPol
     allowed = ", ".join(sorted({pattern for trusted in decisions for pattern in trusted.flatpacks}))
     what = f"the flatpack {flatpack!r}" if flatpack is not None else "a box that does not say which flatpack it is"
     pattern = flatpack or "'*'"
-    others = ", ".join(str(trusted) for trusted in policy.keys if trusted.permits(flatpack)) or "no other"
+    others = ", ".join(str(trusted) for trusted in policy.keys if trusted.permits(flatpack)) or "none"
     return _DistrustError(
         f"the box is signed by {decisions[0].name} {verified.key_id[:12]}, which may not sign {what}, "
         f"but only: {allowed}; trusted for it: {others}",

@@ -69,7 +69,7 @@ def verify(boxes: tuple[Path, ...], keys: tuple[Path, ...], contents: bool, as_j
 
 def judge(box: Path, policy: TrustPolicy, *, contents: bool = False) -> Verdict:
     """The verdict on one box; ``contents`` reads all that is in it, too."""
-    from flatpack_build.box.container import SignedPayload, check_signed_contents
+    from flatpack_build.box.container import check_signed_contents
     from flatpack_build.box.contents import open_box
     from flatpack_build.box.trust import judge_open_box
 
@@ -77,7 +77,7 @@ def judge(box: Path, policy: TrustPolicy, *, contents: bool = False) -> Verdict:
         with open_box(box) as file:
             judgement = judge_open_box(file, policy)
             if contents and judgement.verified:
-                check_signed_contents(SignedPayload(file, judgement.verified), judgement.verified)
+                check_signed_contents(file, judgement.verified)
             return Verdict(box, judgement)
     except BoxError as error:
         return Verdict(box, error=error)
