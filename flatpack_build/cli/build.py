@@ -12,7 +12,8 @@ import click
 @click.option("-n", "--jobs", type=click.IntRange(min=1), help="Actions to run at once.  [default: one for each core]")
 @click.option("-c", "--keep-going", is_flag=True, help="Go on with what does not depend on a failure.")
 @click.option("--locked", is_flag=True, help="Stop where flatpack.lock is missing instead of making it (for CI).")
-def build(names: tuple[str, ...], jobs: int | None, keep_going: bool, locked: bool) -> int:
+@click.option("--verify-reproducible", is_flag=True, help="Run every action twice and compare; build no boxes.")
+def build(names: tuple[str, ...], jobs: int | None, keep_going: bool, locked: bool, verify_reproducible: bool) -> int:
     """Build the boxes of flatpacks; without a name: of the whole warehouse.
 
     \b
@@ -23,5 +24,9 @@ def build(names: tuple[str, ...], jobs: int | None, keep_going: bool, locked: bo
     from flatpack_build.project import find_project
 
     project = find_project(Path.cwd())
+    if verify_reproducible:
+        from flatpack_build.cli.reproduce import reproduce  # rarely asked for
+
+        return reproduce(project, names)
     options = [*(["-n", str(jobs)] if jobs else []), *(["--continue"] if keep_going else [])]
     return run_doit(project.root, ["run", *options, *(f"build:{name}" for name in names)], BuildOptions(locked))

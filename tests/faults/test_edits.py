@@ -128,12 +128,13 @@ def test_a_file_that_changes_between_hashing_and_taking_in_is_named(ground: Grou
 def test_a_file_that_goes_away_after_it_was_hashed_is_named(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text("a")
+    digests = DigestCache(tmp_path / "digests.json")
     action = Action("a", RunParams("a", "true", (), {}), {"source": SourceFile(str(source))})
     scratch = Scratch(tmp_path / "cache")
     builder = Builder(
         Runner(LocalStore(tmp_path / "cache"), LocalActionCache(tmp_path / "cache"), LocalExecutor({}), scratch),
         [Graph("x", {"a": action}, ())],
-        digests=DigestCache(tmp_path / "digests.json"),
+        digests=lambda _flatpack: digests,
         versions=lambda _tool: "1",
         signer=None,
         boxes=tmp_path / "dist",
