@@ -70,7 +70,7 @@ def test_what_is_not_is_named_with_file_and_offset(project: Project, command: st
     )
     assert found, done.stderr
     at = int(found[1]) - len("made at ")
-    assert 0 <= at
+    assert at >= 0
     assert found[2][:at] == found[3][:at]
     assert found[2][at] != found[3][at]
     assert "OK   pack" not in done.stdout
