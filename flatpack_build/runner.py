@@ -50,9 +50,9 @@ class Runner:
     def complete(self, result: ActionResult) -> bool:
         """Whether every blob of a result is still in the store."""
         try:
-            return not missing(self.store, load_tree(self.store, result.tree))
+            return self.store.contains(result.tree) and not missing(self.store, load_tree(self.store, result.tree))
         except StoreError:
-            return False
+            return False  # its tree was damaged, or removed just now
 
     def run(
         self,
@@ -102,6 +102,7 @@ class Runner:
             peak_memory=execution.peak_memory,
             notes=execution.notes,
             parts=tuple(parts),
+            executor=execution.executor,
         )
 
     def _run_step(self, job: Job, listener: Listener) -> Execution:

@@ -81,7 +81,7 @@ def run_in_sandbox(
     Raises ``OSError`` when the shell cannot be started; a command that fails is no error here.
     """
     scratch = folder.parent
-    chosen: Kind = kind or ("staged" if _probe(scratch)[1] else "bubblewrap")
+    chosen = kind or best_kind(scratch)
     started = time.monotonic()
     if chosen == "bubblewrap":
         program, flags = _bubblewrap(scratch)
@@ -94,6 +94,11 @@ def run_in_sandbox(
                 arguments, folder, _environment(str(home)) | dict(environment), timeout, lifeline=True
             )
     return SandboxResult(chosen, status, time.monotonic() - started, output.decode(errors="replace"))
+
+
+def best_kind(scratch: Path | None = None) -> Kind:
+    """What is used where no kind is asked for."""
+    return "staged" if _probe(scratch or Path(tempfile.gettempdir()))[1] else "bubblewrap"
 
 
 def bubblewrap_problem() -> str:

@@ -17,6 +17,7 @@ from typing import IO
 from flatpack_build.errors import ERROR_TYPES, CrashError, FlatpackError, Place, StepError
 from flatpack_build.events import Listener, listening
 from flatpack_build.executor.protocol import Execution, Job
+from flatpack_build.sandbox import best_kind
 from flatpack_build.steps.table import step_function
 
 _CHILD = "flatpack_build.executor.child"
@@ -80,7 +81,8 @@ class LocalExecutor:
                     step_function(job.params.step)(job.params, job.inputs, job.out)
             except OSError as error:
                 raise StepError(f"{job.name}: {error}", hint="check the disk and its permissions") from error
-        return Execution(time.monotonic() - start, peak, tuple(collector.notes))
+        where = f"local, {best_kind()}" if job.params.step == "run" else "local"
+        return Execution(time.monotonic() - start, peak, tuple(collector.notes), where)
 
     def _child_environment(self, step: str) -> dict[str, str]:
         if step == "fetch":

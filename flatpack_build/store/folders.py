@@ -59,16 +59,21 @@ def _digests(files: Sequence[tuple[str, Path, os.stat_result]]) -> list[Digest]:
 
 
 def load_tree(store: Store, digest: Digest) -> Tree:
-    """Read a tree back, and check that it is the one asked for. Raises ``StoreError``."""
-    path = store.path(digest)
+    """Read a tree back, always checking its digest: a wrong tree would be built upon in silence.
+
+    Raises ``StoreError``; a damaged tree is discarded, so it is made again.
+    """
     try:
-        data = path.read_bytes()
-        tree = Tree.decode(data)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint=_AGAIN) from error
+        data = store.path(digest).read_bytes()
+    except OSError as error:
+        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
     if Digest.of_bytes(data) != digest:
-        raise StoreError(f"tree {digest.short} in the cache is damaged", hint=_AGAIN)
-    return tree
+        store.discard(digest)
+        raise StoreError(f"tree {digest.short} was damaged in the cache and has been removed", hint="build again")
+    try:
+        return Tree.decode(data)
+    except ValueError as error:
+        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
 
 
 def missing(store: Store, tree: Tree) -> Sequence[TreeEntry]:

@@ -1,6 +1,7 @@
 """The store and the action cache in one folder of this machine. Knows bytes and names, no steps and no graph.
 
-Layout: ``blobs/ab/abcd…`` (mode 0444), ``actions/ab/abcd…`` (JSON), ``locks/``, ``tmp/``. Every file is written in
+Layout: ``blobs/ab/abcd…`` (mode 0444), ``actions/ab/abcd…`` (JSON; its mtime is when it was last used, to the hour),
+``locks/``, ``tmp/``; ``in-use``, ``projects/`` and ``last-gc`` are for the garbage collection. Every file is written in
 ``tmp/`` and gets its name by a rename, so it is whole or absent. No fsync: after a power cut a file system that orders
 data before size (ext4, xfs, btrfs, apfs) leaves a lost blob short, and ``contains`` compares lengths; a short action
 entry is no JSON and so no entry.
@@ -13,7 +14,8 @@ import errno
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flatpack_build.digest import ActionKey, Digest
@@ -21,6 +23,8 @@ from flatpack_build.errors import StoreError
 from flatpack_build.fs import atomic_write, copy_file, remove_tree
 from flatpack_build.store.locks import Lock, try_lock
 from flatpack_build.store.protocol import ActionResult
+
+_USE_INTERVAL = 3600.0  # seconds: an entry's last use is noted no more often than this
 
 
 def cannot(doing: str, error: OSError, root: Path) -> StoreError:
@@ -34,52 +38,67 @@ def cannot(doing: str, error: OSError, root: Path) -> StoreError:
 
 
 class LocalStore:
-    """A ``Store`` in ``root``. With ``verify`` a blob counts as there only after it was hashed, and is hashed again each
-    time its path is asked for; a damaged one is removed, so that it is made anew."""
+    """A ``Store`` in ``root``. With ``verify`` every blob that is asked for is hashed, again only if its status changed;
+    a damaged one is removed, and so is not there."""
 
     def __init__(self, root: Path, *, verify: bool = False) -> None:
         self.root = root
         self.verify = verify
         self._blobs = root / "blobs"
+        self._verified: dict[Digest, tuple[int, ...]] = {}
         self._scratch = root / "tmp"
-        self._verified: set[Digest] = set()
 
     def _name(self, digest: Digest) -> Path:
         return self._blobs / digest[:2] / digest
 
     def contains(self, digest: Digest, size: int | None = None) -> bool:
-        name = self._name(digest)
         try:
-            found = os.stat(name).st_size
+            found = os.stat(self._name(digest))
         except OSError:
             return False
-        if size is not None and size != found:
+        if size is not None and size != found.st_size:
             return False
-        return not self.verify or self._whole(digest, name)
+        if self.verify:
+            try:
+                return self._is_whole(digest, found)
+            except OSError:
+                return False
+        return True
 
-    def _whole(self, digest: Digest, name: Path) -> bool:
-        """Whether the blob is what its name says; one that is not is removed."""
-        if digest in self._verified:
+    def _is_whole(self, digest: Digest, status: os.stat_result) -> bool:
+        """Whether the blob has its bytes; otherwise it is removed. Raises ``OSError`` when it cannot be read."""
+        signature = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if self._verified.get(digest) == signature:
             return True
-        try:
-            if Digest.of_file(name) == digest:
-                self._verified.add(digest)
-                return True
-            os.unlink(name)
-        except OSError as error:
-            raise cannot(f"verify blob {digest.short}", error, self.root) from error
-        return False
+        if Digest.of_file(self._name(digest)) != digest:
+            self.discard(digest)
+            return False
+        self._verified[digest] = signature
+        return True
 
     def path(self, digest: Digest) -> Path:
         name = self._name(digest)
-        self._verified.discard(digest)  # it is about to be read: look once more
-        if not self.contains(digest):
+        try:
+            status = os.stat(name)
+        except OSError as error:
             raise StoreError(
-                f"blob {digest.short} is not in the cache folder {self.root}"
-                + (", or was damaged and has been removed" if self.verify else ""),
-                hint="build again: it will be made anew; check the disk if this happens often",
-            )
+                f"blob {digest.short} is not in the cache folder {self.root}", hint="build again"
+            ) from error
+        if self.verify:
+            try:
+                whole = self._is_whole(digest, status)
+            except OSError as error:
+                raise StoreError(f"blob {digest.short} cannot be read: {error.strerror}", hint="build again") from error
+            if not whole:
+                raise StoreError(
+                    f"blob {digest.short} was damaged in the cache folder {self.root} and has been removed",
+                    hint="build again: it will be made anew; check the disk if this happens often",
+                )
         return name
+
+    def discard(self, digest: Digest) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._name(digest))
 
     def add_file(self, source: Path, digest: Digest | None = None, *, move: bool = False) -> Digest:
         try:
@@ -141,10 +160,14 @@ class LocalStore:
 
 
 class LocalActionCache:
-    """An ``ActionCache`` in ``root``: one small JSON file for each key."""
+    """An ``ActionCache`` in ``root``: one small JSON file for each key. Its mtime says when it was last used.
 
-    def __init__(self, root: Path) -> None:
+    Nothing but the garbage collection reads that, so a clock that jumps costs at most a wrong order of removal.
+    """
+
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.root = root
+        self._clock = clock
         self._actions = os.fspath(root / "actions")
 
     def _name(self, key: ActionKey) -> str:
@@ -154,6 +177,7 @@ class LocalActionCache:
         try:
             with open(self._name(key), "rb") as file:
                 data = file.read()
+                self._note_use(file.fileno())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -164,11 +188,25 @@ class LocalActionCache:
             return None  # cut short by a power cut: as good as absent, and the next put writes over it
         return result if result.key == key else None
 
+    def _note_use(self, descriptor: int) -> None:
+        now = self._clock()
+        if not 0 <= now - os.fstat(descriptor).st_mtime < _USE_INTERVAL:
+            with contextlib.suppress(OSError):  # somebody else's, or on a read-only disk
+                os.utime(descriptor, (now, now))
+
     def put(self, result: ActionResult) -> None:
         try:
             atomic_write(Path(self._name(result.key)), result.encode(), scratch=self.root / "tmp")
         except OSError as error:
             raise cannot("record an action", error, self.root) from error
+
+    def results(self) -> Iterator[ActionResult]:
+        """All results, in no order. What cannot be read is left out."""
+        for folder in _entries(Path(self._actions)):
+            for entry in _entries(Path(folder.path)):
+                if not entry.name.startswith("."):
+                    with contextlib.suppress(OSError, ValueError):
+                        yield ActionResult.decode(Path(entry.path).read_bytes())
 
     @contextlib.contextmanager
     def lock(self, key: ActionKey) -> Iterator[None]:

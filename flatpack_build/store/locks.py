@@ -10,10 +10,14 @@ from types import TracebackType
 
 
 class Lock:
-    """An exclusive lock on a file of its own. Also excludes other threads of this process: each opens the file anew."""
+    """A lock on a file of its own, exclusive unless it is ``shared``.
 
-    def __init__(self, path: Path) -> None:
+    Also excludes other threads of this process: each opens the file anew.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._fd = -1
 
     def acquire(self, *, wait: bool = True, create: bool = True) -> bool:
@@ -26,7 +30,7 @@ class Lock:
         while True:
             fd = os.open(self.path, os.O_RDONLY | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o644)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(fd, self._kind | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 os.close(fd)
                 return False

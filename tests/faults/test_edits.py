@@ -131,6 +131,7 @@ def test_a_file_that_goes_away_after_it_was_hashed_is_named(tmp_path: Path) -> N
     digests = DigestCache(tmp_path / "digests.json")
     action = Action("a", RunParams("a", "true", (), {}), {"source": SourceFile(str(source))})
     scratch = Scratch(tmp_path / "cache")
+    digests = DigestCache(tmp_path / "digests.json")
     builder = Builder(
         Runner(LocalStore(tmp_path / "cache"), LocalActionCache(tmp_path / "cache"), LocalExecutor({}), scratch),
         [Graph("x", {"a": action}, ())],
