@@ -13,6 +13,7 @@ import click
 @click.option("-n", "--jobs", type=click.IntRange(min=1), help="Actions to run at once.  [default: one for each core]")
 @click.option("-c", "--keep-going", is_flag=True, help="Go on with what does not depend on a failure.")
 @click.option("--locked", is_flag=True, help="Stop where flatpack.lock is missing or does not fit (for CI).")
+@click.option("--verify-reproducible", is_flag=True, help="Run every action twice and compare; build no boxes.")
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it would take; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for programs.")
 @click.option("--summary", metavar="FILE", default="", help="Write a Markdown summary to FILE; -: to the job's page.")
@@ -23,6 +24,7 @@ def build(
     jobs: int | None,
     keep_going: bool,
     locked: bool,
+    verify_reproducible: bool,
     dry_run: bool,
     as_json: bool,
     summary: str,
@@ -43,6 +45,10 @@ def build(
     from flatpack_build.project import find_project
 
     project = find_project(Path.cwd())
+    if verify_reproducible:
+        from flatpack_build.cli.twice import build_twice  # rarely asked for
+
+        return build_twice(project, names)
     if dry_run:
         from flatpack_build.doit_tasks.commands import open_inspection, plan_answer
 

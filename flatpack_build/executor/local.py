@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,7 @@ from flatpack_build.executor.protocol import Execution, Job
 from flatpack_build.sandbox import best_kind
 from flatpack_build.steps.table import step_function
 
+_CHILD = "flatpack_build.executor.child"
 _LOG_LINES = 20
 _LAST_WORDS = 10.0  # seconds
 _SECRETS = ("FLATPACK_PASSPHRASE",)
@@ -47,16 +49,30 @@ class _Collector:
         self._listener.note(text)
 
 
-class LocalExecutor:
-    """An ``Executor``. ``environment`` is what fetching may see; other steps get only a few variables out of it."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What steps are put into on purpose, to see whether it matters: environment variables, the umask, and a command
+    that runs another (``faketime``)."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    variables: Mapping[str, str]
+    umask: int
+    command: tuple[str, ...] = ()
+
+
+class LocalExecutor:
+    """An ``Executor``. ``environment`` is what fetching may see; other steps get only a few variables out of it.
+
+    With ``surroundings`` every step runs in a process of its own.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, surroundings: Surroundings | None = None) -> None:
         self._environment = {name: value for name, value in environment.items() if name not in _SECRETS}
+        self._surroundings = surroundings
 
     def run(self, job: Job, listener: Listener) -> Execution:
         collector = _Collector(listener)
         start = time.monotonic()
-        if job.params.isolated:
+        if job.params.isolated or self._surroundings is not None:
             peak = self._in_child(job, collector)
         else:
             peak = 0
@@ -72,7 +88,8 @@ class LocalExecutor:
         if step == "fetch":
             return dict(self._environment)
         kept = {name: self._environment[name] for name in _KEPT if name in self._environment}
-        return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        wanted = self._surroundings.variables if self._surroundings is not None else {}
+        return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", **wanted}
 
     def _in_child(self, job: Job, collector: _Collector) -> int:
         request = job.out.parent / "request.json"
@@ -89,17 +106,19 @@ class LocalExecutor:
         log = job.out.parent / "log"
         temporary = job.out.parent / "tmp"  # goes when the job's folder goes, whatever the step leaves in it
         temporary.mkdir()
+        before = self._surroundings.command if self._surroundings is not None else ()
         events, events_end = os.pipe()
         with open(log, "wb") as log_file, open(events, encoding="utf-8") as stream:
             try:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "flatpack_build.executor.child", os.fspath(request), str(events_end)],
+                    [*before, sys.executable, "-P", "-m", _CHILD, os.fspath(request), str(events_end)],
                     stdin=subprocess.PIPE,
                     stdout=log_file,
                     stderr=log_file,
                     pass_fds=(events_end,),
                     cwd=job.out.parent,
                     env={**self._child_environment(job.params.step), "TMPDIR": os.fspath(temporary)},
+                    umask=self._surroundings.umask if self._surroundings is not None else -1,
                 )
             finally:
                 os.close(events_end)

@@ -24,12 +24,14 @@ class Ground:
     """A project and a cache. ``temporary`` is what the builds take for ``/tmp``."""
 
     root: Path
-    project: Path = field(init=False)
+    project: Path = field(default=Path())
     cache: Path = field(init=False)
     temporary: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        self.project, self.cache, self.temporary = self.root / "project", self.root / "cache", self.root / "temporary"
+        self.cache, self.temporary = self.root / "cache", self.root / "temporary"
+        if self.project == Path():
+            self.project = self.root / "project"
 
     def copy(self, root: Path) -> Ground:
         """Everything again, below another folder."""

@@ -13,7 +13,7 @@ import psutil
 from tests.faults.conftest import Undisturbed
 from tests.faults.ground import Ground, remove
 
-_DEFAULT = 48
+_DEFAULT = 40
 _WAYS = 4
 
 

@@ -128,6 +128,7 @@ def test_a_file_that_changes_between_hashing_and_taking_in_is_named(ground: Grou
 def test_a_file_that_goes_away_after_it_was_hashed_is_named(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text("a")
+    digests = DigestCache(tmp_path / "digests.json")
     action = Action("a", RunParams("a", "true", (), {}), {"source": SourceFile(str(source))})
     scratch = Scratch(tmp_path / "cache")
     digests = DigestCache(tmp_path / "digests.json")
