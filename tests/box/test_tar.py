@@ -58,8 +58,8 @@ def test_archives_of_the_standard_library_are_read(tmp_path: Path, format: int) 
     reader.finish()
     assert entries[long_name] == ("file", b"abc" * 700)
     assert entries["d"][0] == "folder"
-    assert entries["d/link"][0] == "link"
-    assert entries["d/pipe"][0] == "other"
+    assert entries["d/link"][0] == "symbolic link"
+    assert entries["d/pipe"][0] == "pipe"
 
 
 def test_a_file_over_eight_gibibytes_has_a_header_that_others_read() -> None:
