@@ -68,7 +68,7 @@ def _within_disk(limits: Limits, folder: Path, verified: VerifiedBox) -> Limits:
 
 def _unpack(file: BinaryIO, verified: VerifiedBox, top: Path, limits: Limits, name: str) -> None:
     payload = SignedPayload(file, verified)
-    with _FolderSink(top) as sink:
+    with FolderSink(top) as sink:
         if verified.manifest is None:
             contents.read_unlisted(payload, name, sink, limits=limits)
         else:
@@ -77,7 +77,7 @@ def _unpack(file: BinaryIO, verified: VerifiedBox, top: Path, limits: Limits, na
     payload.finish()
 
 
-class _FolderSink:
+class FolderSink:
     """Writes files and folders below ``top``, which nobody else writes to, with modes that no umask changes."""
 
     def __init__(self, top: Path) -> None:
@@ -101,7 +101,7 @@ class _FolderSink:
             (self._top / part).mkdir()
             (self._top / part).chmod(EXECUTABLE_MODE)
 
-    def __enter__(self) -> _FolderSink:
+    def __enter__(self) -> FolderSink:
         return self
 
     def __exit__(self, *_error: object) -> None:
