@@ -23,7 +23,7 @@ from flatpack_build.resources import builtin_folder
 from flatpack_build.stamps import Signature, settled, signature
 
 _FORMAT = 1
-_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
+SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[
             seen[path] = signature(path)
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
+                if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS:
                     continue
                 name = prefix + entry.name
                 if entry.is_symlink():
@@ -79,10 +79,13 @@ def profile_folders(project: Project) -> tuple[Path, ...]:
 
 
 class Planner:
-    """Graphs of flatpacks, from the kept plan where it still holds."""
+    """Graphs of flatpacks, from the kept plan where it still holds. Without ``keep`` it writes nothing."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, keep: bool = True) -> None:
         self._project = project
+        self._keep = keep
+        self.read: dict[str, tuple[str, ...]] = {}
+        """Flatpack -> the files whose content decides what its graph looks like."""
         self.seen: dict[str, dict[str, Signature]] = {}
         """Flatpack -> everything that its plan was made from, as it was when it was read. A flatpack is missing here when
         something of it changed so recently that this cannot be said."""
@@ -101,6 +104,7 @@ class Planner:
             seen.update((path, signature(path)) for path in value["read"] if path != _HOST)
             if value["made from"] == self._made_from(name, files, value["read"]):
                 self.seen[name] = seen
+                self.read[name] = tuple(path for path in value["read"] if path != _HOST)
                 return Graph.from_json(value["graph"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # absent, damaged or of another version: plan anew
@@ -161,7 +165,11 @@ class Planner:
         lock = read_lock(lock_file)
         sources, wheels = all_needs(manifest, profiles)
         check_lock(
-            lock, sources, [(need.platform, need.python, need.requirements) for need in wheels], os.fspath(lock_file)
+            lock,
+            sources,
+            [(need.platform, need.python, need.requirements) for need in wheels],
+            os.fspath(lock_file),
+            name,
         )
 
         def read_text(path: str) -> str:
@@ -186,6 +194,7 @@ class Planner:
             read_text=read_text,
         )
         graph = plan(question)
+        self.read[name] = tuple(sorted(read - {_HOST}))
         seen.update((path, signature(path)) for path in read if path != _HOST)
         if not all(settled(status, started) for status in seen.values()):
             return graph  # something may have changed after it was read: what is kept now could lie later
@@ -195,8 +204,9 @@ class Planner:
             "made from": self._made_from(name, files, read),
             "graph": graph.to_json(),
         }
-        with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
-            atomic_write(kept, canonical_json(value))
+        if self._keep:
+            with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
+                atomic_write(kept, canonical_json(value))
         return graph
 
 

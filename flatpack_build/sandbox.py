@@ -7,7 +7,6 @@ the result says so. Must not know of build steps, declared outputs or the store:
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import signal
@@ -74,19 +73,22 @@ def run_in_sandbox(
 ) -> SandboxResult:
     """Run ``command`` with ``/bin/sh -e`` in ``folder``, the only place it may leave something.
 
+    What the sandbox itself needs for a while lies beside ``folder``, so that it goes where ``folder`` goes.
+
     It sees ``environment`` and a few fixed variables, nothing of the caller's; the running interpreter is first on its
     PATH. All it started is gone when this returns or raises, and when the calling process dies. ``timeout`` is in
     seconds. ``kind`` asks for one sandbox; the default is the best that works here.
     Raises ``OSError`` when the shell cannot be started; a command that fails is no error here.
     """
-    chosen: Kind = kind or ("staged" if bubblewrap_problem() else "bubblewrap")
+    scratch = folder.parent
+    chosen = kind or best_kind(scratch)
     started = time.monotonic()
     if chosen == "bubblewrap":
-        program, flags = _bubblewrap()
+        program, flags = _bubblewrap(scratch)
         arguments = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-e", "-c", command]
         status, output = _execute(arguments, folder, _environment(_HOME) | dict(environment), timeout)
     else:
-        with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-home-") as home:
+        with temporary_folder(scratch, prefix="flatpack-home-") as home:
             arguments = ["/bin/sh", "-c", _STAGED_SCRIPT, "sh", command]
             status, output = _execute(
                 arguments, folder, _environment(str(home)) | dict(environment), timeout, lifeline=True
@@ -94,9 +96,14 @@ def run_in_sandbox(
     return SandboxResult(chosen, status, time.monotonic() - started, output.decode(errors="replace"))
 
 
+def best_kind(scratch: Path | None = None) -> Kind:
+    """What is used where no kind is asked for."""
+    return "staged" if _probe(scratch or Path(tempfile.gettempdir()))[1] else "bubblewrap"
+
+
 def bubblewrap_problem() -> str:
     """Why bubblewrap cannot be used here; empty when it can. Tried once in a process."""
-    return _probe()[1]
+    return _probe(Path(tempfile.gettempdir()))[1]
 
 
 def _environment(home: str) -> dict[str, str]:
@@ -147,23 +154,32 @@ def _bubblewrap_arguments(flags: Sequence[str], folder: Path) -> list[str]:
     return [*arguments, "--bind", str(folder), _FOLDER, "--chdir", _FOLDER, "--remount-ro", "/"]
 
 
-def _bubblewrap() -> tuple[str, tuple[str, ...]]:
-    found = _probe()[0]
+def _bubblewrap(scratch: Path) -> tuple[str, tuple[str, ...]]:
+    found = _probe(scratch)[0]
     if found is None:
         raise OSError(f"bubblewrap does not work here: {bubblewrap_problem()}")
     return found
 
 
-@functools.cache
-def _probe() -> tuple[tuple[str, tuple[str, ...]] | None, str]:
-    """The program with the flags that work, or what went wrong."""
+_Found: TypeAlias = tuple[tuple[str, tuple[str, ...]] | None, str]
+_found: list[_Found] = []
+
+
+def _probe(scratch: Path) -> _Found:
+    """The program with the flags that work, or what went wrong; the same for the whole life of this process."""
+    if not _found:
+        _found.append(_try_bubblewrap(scratch))
+    return _found[0]
+
+
+def _try_bubblewrap(scratch: Path) -> _Found:
     if sys.platform != "linux":
         return None, "it is for Linux only"
     program = shutil.which("bwrap")
     if program is None:
         return None, "bwrap is not installed (the package is called bubblewrap)"
     problem = ""
-    with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-probe-") as folder:
+    with temporary_folder(scratch, prefix="flatpack-probe-") as folder:
         # A user namespace hides who builds (always uid 1000). Root in a container may have none, and needs none.
         for flags in (("--unshare-user", "--uid", "1000", "--gid", "1000"), ()):
             command = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-c", "echo ready > it"]

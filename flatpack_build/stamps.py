@@ -7,11 +7,13 @@ action keys judge as ever (docs/adr/0006). Knows files and their status; no grap
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from flatpack_build.fs import atomic_write_text
@@ -22,6 +24,7 @@ Signature: TypeAlias = "list[int] | None"
 _FORMAT = 1
 # Two changes within one tick of the file system's clock leave the same times.
 TICK_NS = 100_000_000
+_USE_INTERVAL = 3600.0  # seconds: that a stamp was relied on is noted, as its mtime, no more often than this
 
 
 def signature(path: str) -> Signature:
@@ -49,6 +52,8 @@ class StampedBox:
     size: int
     path: str
     seen: list[int]
+    beside: dict[str, Signature]
+    """What belongs beside it: path -> how it stood there (``None``: nothing stood there, nor may)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ class Stamps:
         """The stamp, if nothing that it saw has changed and it has the boxes of all ``targets`` (none: of its own)."""
         try:
             with open(self._name(flatpack), "rb") as file:
-                value = json.loads(file.read())
+                value = json.loads(file.readline())
+                used = os.fstat(file.fileno()).st_mtime
             if value["format"] != _FORMAT or value["surroundings"] != self._surroundings:
                 return None
             for path, seen in value["own"].items():
@@ -94,6 +100,11 @@ class Stamps:
                 return None
             if any(signature(box.path) != box.seen for box in boxes):
                 return None
+            if any(signature(path) != seen for box in boxes for path, seen in box.beside.items()):
+                return None
+            if not 0 <= time.time() - used < _USE_INTERVAL:
+                with contextlib.suppress(OSError):
+                    os.utime(self._name(flatpack))
             return Stamp(boxes, value["actions"])
         except (OSError, ValueError, KeyError, TypeError):
             return None  # absent, damaged or of another version
@@ -106,8 +117,12 @@ class Stamps:
         stamp: Stamp,
         *,
         whole: bool,
+        keys: Collection[str] = (),
     ) -> None:
-        """Keep what was seen; ``whole`` says that ``stamp`` has every box of the flatpack. Not kept if unsettled."""
+        """Keep what was seen; ``whole`` says that ``stamp`` has every box of the flatpack. Not kept if unsettled.
+
+        ``keys`` are the actions that nobody looks up while the stamp is fresh, and that are in use all the same.
+        """
         now = time.time_ns()
         if not all(settled(seen, now) for seen in (*own.values(), *shared.values())):
             return
@@ -120,4 +135,18 @@ class Stamps:
             "actions": stamp.actions,
             "whole": whole,
         }
-        atomic_write_text(self._name(flatpack), json.dumps(value))
+        atomic_write_text(self._name(flatpack), f"{json.dumps(value)}\n{' '.join(keys)}\n")
+
+
+def last_uses(folder: Path) -> dict[str, float]:
+    """The keys in all stamps below ``folder``, and when a build last relied on one that has it (seconds since the epoch)."""
+    uses: dict[str, float] = {}
+    for file in folder.glob("*.json"):
+        try:
+            used = file.stat().st_mtime
+            _, keys = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            continue  # gone, damaged or of another version
+        for key in keys.split():
+            uses[key] = max(used, uses.get(key, used))
+    return uses

@@ -70,14 +70,16 @@ class Ground:
         self.user.mkdir()
         self.executor = Computing()
 
-    def build(self, actions: list[Action], *, forced: tuple[str, ...] = (), wanted: str = "") -> Mapping[str, str]:
+    def build(
+        self, actions: list[Action], *, forced: tuple[str, ...] = (), wanted: str = "", verify: bool = False
+    ) -> Mapping[str, str]:
         """Build everything; the text of each output. ``self.executor.ran`` holds what ran."""
         cache = self.root / "cache"
         scratch = Scratch(cache)
         self.executor.ran = []
         graph = Graph("x", in_order("x", actions), ())
         digests = DigestCache(self.root / "digests.json")
-        store = LocalStore(cache)
+        store = LocalStore(cache, verify=verify)
         builder = Builder(
             Runner(store, LocalActionCache(cache), self.executor, scratch),
             [graph],

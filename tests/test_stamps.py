@@ -26,7 +26,7 @@ def put(tmp_path: Path, seen: dict[str, list[int] | None], *, surroundings: str 
     path = str(tmp_path / "box")
     status = signature(path)
     assert status is not None
-    box = StampedBox("pi5", "pack:x@pi5", "box", "Q4_0", 3, path, status)
+    box = StampedBox("pi5", "pack:x@pi5", "box", "Q4_0", 3, path, status, {})
     stamps.put("x", seen, {}, Stamp((box,), 7), whole=whole)
     return Stamps(str(tmp_path / "stamps"), surroundings)
 

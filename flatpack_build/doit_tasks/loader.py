@@ -20,10 +20,11 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError
 from doit.task import Task
 
 from flatpack_build.action import Action
+from flatpack_build.companions import companion_paths
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
-from flatpack_build.doit_tasks.state import State
+from flatpack_build.doit_tasks.state import State, spread_groups
 from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
@@ -105,8 +106,9 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             self.project = find_project(Path.cwd())
         except FlatpackError as error:
             raise InvalidDodoFile(str(error)) from error
-        self.session = Session(self.project)
-        self._thorough = bool(opt_values.get("always") or opt_values.get("single"))
+        self.session = Session(self.project, self.options)
+        # A report names every action, so each is looked at.
+        self._thorough = bool(opt_values.get("always") or opt_values.get("single") or self.options.reports)
         atexit.register(self.session.close)  # whichever reporter runs, and however the run ends
         dodo = self.project.root / str(opt_values.get("dodoFile") or "dodo.py")
         self._own: dict[str, Any] = vars(doit_loader.get_module(os.fspath(dodo))) if dodo.exists() else {}
@@ -141,12 +143,34 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             task_opts=self.task_opts,
         )
         try:
+            if executes:
+                self._expect_reports()
             ours = self._tasks(pos_args, executes, state, {task.name for task in own})
         except FlatpackError as error:
-            self.session.close()
-            raise InvalidCommand(error.shown(os.fspath(self.project.root))) from error
+            raise InvalidCommand(self._give_up(error)) from error
         state.keyed = frozenset(task.name for task in ours)
         return [*ours, *own]
+
+    def _expect_reports(self) -> None:
+        options = self.options
+        if options.reports:
+            from flatpack_build.report.files import check_place  # for CI: most builds report to nobody
+
+            check_place("the summary", options.summary)
+            check_place("the JUnit report", options.junit)
+            check_place("the record", options.record)
+        self.session.executes = True
+
+    def _give_up(self, error: FlatpackError) -> str:
+        """End a build that could not begin, and report that; what to say of it."""
+        root = os.fspath(self.project.root)
+        shown = error.shown(root)
+        try:
+            self.session.report(shown)
+        except FlatpackError as second:
+            shown += f"\n{second.shown(root)}"
+        self.session.close()
+        return shown
 
     # --- selection
 
@@ -176,7 +200,10 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         tasks: list[Task] = []
         graphs: list[Graph] = []
         fresh = self._fresh(pos_args, state) if executes else {}
-        for name in self._selected(pos_args, own):
+        selected = self._selected(pos_args, own)
+        if executes and not fresh.keys() >= set(selected):
+            self.session.hold_cache()
+        for name in selected:
             if name in fresh:
                 tasks += _fresh_groups(name, fresh[name], pos_args)
             elif planner.lock_file(name).exists():
@@ -192,10 +219,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 graphs.append(planner.graph(name))
             else:  # what it would need is not known yet, but what it would build is
                 tasks += _bare_groups(name, planner.targets(name).names)
-        for graph in graphs:
-            state.spread(f"build:{graph.flatpack}", graph.actions)
-            for box in graph.boxes:
-                state.spread(f"build:{graph.flatpack}@{box.target}", graph.closure([box.pack]))
+        spread_groups(state, graphs)
         builder = self.session.build(graphs, state.forgotten)
         for graph in graphs:
             tasks += self._groups(graph)
@@ -238,6 +262,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         """A missing key is said before hours of work, not after."""
         if not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args):
             _ = self.session.signer.key_id
+            _ = self.session.model_signer and self.session.model_signer.key_id
 
     # --- tasks
 
@@ -245,6 +270,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         name = graph.flatpack
         kept = [os.fspath(self.project.build / "plans" / f"{name}.json")]
         kept.append(os.fspath(self.project.build / "digests" / f"{name}.json"))
+        kept.append(os.fspath(self.project.build / "last" / f"{name}.json"))
         shown = [f"build:{name}@{box.target}" for box in graph.boxes]
         tasks = [
             Task(
@@ -273,7 +299,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         boxes = {box.pack: box for box in graph.boxes}
         clean: list[Any] = []
         if action.name in boxes:
-            clean = [_Remove([os.fspath(self.project.dist / boxes[action.name].file_name)])]
+            box = self.project.dist / boxes[action.name].file_name
+            clean = [_Remove([os.fspath(path) for path in (box, *companion_paths(box))])]
         return Task(
             action.name,
             [_RunAction(self.session, action.name)],
@@ -305,7 +332,10 @@ def _refuse_unknown(known: set[str], pos_args: Sequence[str]) -> None:
     import difflib  # only for a mistake
 
     for argument in pos_args:
-        if _TASK.fullmatch(argument) and argument not in known and not any(mark in argument for mark in "*?["):
+        if _TASK.fullmatch(argument) and "*" in argument:
+            if not fnmatch.filter(known, argument):
+                raise UsageError(f"no task matches {argument!r}", hint="see: doit list --all")
+        elif _TASK.fullmatch(argument) and argument not in known:
             near = difflib.get_close_matches(argument, known, n=1)
             raise UsageError(
                 f"there is no task {argument!r}",

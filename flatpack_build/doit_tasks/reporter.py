@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from doit.exceptions import BaseFail, UnmetDependency
+from doit.exceptions import BaseFail, InvalidCommand, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.errors import FlatpackError
 from flatpack_build.graph import BoxPlan
+from flatpack_build.record import ActionLine
 from flatpack_build.views import View, size_text, time_text, view_for
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._failed: list[str] = []
         self._ran = 0
         self.session.view = self.view
+
+    def initialize(self, tasks: Mapping[str, Any], selected_tasks: Collection[str]) -> None:
+        self.session.selected = lambda: _with_dependencies(tasks, selected_tasks)
 
     def execute_task(self, task: Any) -> None:
         if task.actions:
@@ -67,6 +74,10 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         else:
             self.view.line(f"  FAILED   {task.name}")
             self.view.line("  " + fail.get_msg().strip().replace("\n", "\n  "))
+            if self.session.builder is None or not self.session.builder.knows(task.name):
+                self.session.others_failed.append(
+                    ActionLine(task.name, "task", "failed", error=fail.get_msg(), error_type="StepError")
+                )
 
     def cleanup_error(self, exception: BaseFail) -> None:
         self.view.line(exception.get_msg())
@@ -81,7 +92,18 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             if boxes:
                 self._table(boxes)
             self._summary(builder, len(boxes))
-        self.session.close()
+        try:
+            self.session.report()
+        except FlatpackError as error:
+            raise InvalidCommand(error.shown(str(self.session.project.root))) from error
+        finally:
+            if self.session.record is not None and self.session.record.trouble:
+                self.write(f"warning: {self.session.record.trouble}\n")
+            self.session.close()
+        if sys.exc_info()[0] is None:  # doit calls this while Ctrl-C is on its way out, too
+            tidied = self.session.tidy_cache()
+            if tidied:
+                self.write(tidied + "\n")
 
     def _boxes(self, builder: Builder) -> list[FinishedBox]:
         found = [
@@ -146,3 +168,14 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         if counted or boxes:
             signed = f"; signed by {self.session.signed_by()}" if boxes else ""
             self.write(f"\n{', '.join(counted)} in {spent}{signed}\n")
+
+
+def _with_dependencies(tasks: Mapping[str, Any], selected: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(selected)
+    while waiting:
+        name = waiting.pop()
+        if name in tasks and name not in found:
+            found.add(name)
+            waiting.extend(tasks[name].task_dep)
+    return found

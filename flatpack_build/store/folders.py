@@ -13,6 +13,7 @@ from flatpack_build.fs import copy_file, link_or_copy, walk_files
 from flatpack_build.store.protocol import Store
 from flatpack_build.tree import Kind, Tree, TreeEntry
 
+_AGAIN = "build again: it will be made anew; check the disk if this happens often"
 _EMPTY = Digest.of_bytes(b"")
 _WORTH_THREADS = 8 << 20  # bytes; below that, starting threads costs more than it brings
 
@@ -58,11 +59,20 @@ def _digests(files: Sequence[tuple[str, Path, os.stat_result]]) -> list[Digest]:
 
 
 def load_tree(store: Store, digest: Digest) -> Tree:
-    """Read a tree back. Raises ``StoreError``."""
-    path = store.path(digest)
+    """Read a tree back, always checking its digest: a wrong tree would be built upon in silence.
+
+    Raises ``StoreError``; a damaged tree is discarded, so it is made again.
+    """
     try:
-        return Tree.decode(path.read_bytes())
-    except (OSError, ValueError) as error:
+        data = store.path(digest).read_bytes()
+    except OSError as error:
+        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
+    if Digest.of_bytes(data) != digest:
+        store.discard(digest)
+        raise StoreError(f"tree {digest.short} was damaged in the cache and has been removed", hint="build again")
+    try:
+        return Tree.decode(data)
+    except ValueError as error:
         raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
 
 

@@ -85,8 +85,8 @@ PACKS = ["pack:small@board", "pack:small@laptop"]
 @pytest.mark.parametrize(
     ("change", "ran"),
     [
-        (append("warehouse/small/words.txt", "more\n"), ["assemble:small@laptop", *PACKS, "run:small/greeting"]),
-        (write("warehouse/small/new.txt", "new"), ["assemble:small@laptop", *PACKS]),
+        (append("warehouse/small/words.txt", "more\n"), ["assemble:small", *PACKS, "run:small/greeting"]),
+        (write("warehouse/small/new.txt", "new"), ["assemble:small", *PACKS]),
         (append("warehouse/small/flatpack.toml", "\n[agent]\nport = 9000\n"), PACKS),
         (append("warehouse/small/flatpack.toml", "# a comment\n"), []),
         (write("targets/board.toml", PROFILE.format(threads=2)), ["device:small@board", "pack:small@board"]),
@@ -96,7 +96,8 @@ PACKS = ["pack:small@board", "pack:small@laptop"]
 )
 def test_each_change_is_seen(settled: Project, change: Callable[[Project], None], ran: list[str] | None) -> None:
     change(settled)
-    built = sorted(settled.built())
+    # Both targets share one assemble; either of the two may be the one that runs it.
+    built = sorted(name.partition("@")[0] if name.startswith("assemble") else name for name in settled.built())
     if ran is not None:
         assert built == ran
     assert sorted(settled.boxes) == ["board", "laptop"]
@@ -127,7 +128,7 @@ def test_another_key_signs_again(settled: Project) -> None:
 def test_a_stamp_holds_for_one_target_too(settled: Project) -> None:
     stamp_of(settled).unlink()
     settled.doit("build:small@board")
-    assert [box["target"] for box in json.loads(stamp_of(settled).read_text())["boxes"]] == ["board"]
+    assert [box["target"] for box in json.loads(stamp_of(settled).read_text().splitlines()[0])["boxes"]] == ["board"]
     done = settled.doit("build:small@board").stdout
     assert "4 up to date" in done or "5 up to date" in done
     assert sorted(settled.boxes) == ["board", "laptop"]
