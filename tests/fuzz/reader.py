@@ -1,4 +1,4 @@
-"""What the fuzzer feeds: one input, which by its first byte is a box, a payload, an archive, a manifest or a frame.
+"""What the fuzzer feeds: one input, which by its first byte is a box, a payload, an archive, a manifest, a frame or a model.
 
 Each must be read or refused with ``BoxError``, and leave a whole folder or nothing. Behind a signature no fuzzer would ever
 get: payloads are signed here before they are read, and archives are unpacked as if somebody had.
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import zstandard
 
-from flatpack_build import fs
+from flatpack_build import fs, gguf
 from flatpack_build.box import contents, tar
 from flatpack_build.box.container import sign_payload, verify_contents
+from flatpack_build.box.description import PROVENANCE_NAME, SBOM_NAME, describe_open_box
+from flatpack_build.box.documents import summarise_provenance, summarise_sbom
 from flatpack_build.box.extract import FolderSink, extract_verified
 from flatpack_build.box.frame import FrameError, frame_end
 from flatpack_build.box.keys import generate_key, load_private_key, load_public_key
@@ -25,7 +27,7 @@ from flatpack_build.box.limits import Limits
 from flatpack_build.box.passphrase import Passphrase
 from flatpack_build.box.payload import MANIFEST_NAME, PayloadFile, PayloadManifest
 from flatpack_build.digest import Digest
-from flatpack_build.errors import BoxError
+from flatpack_build.errors import BoxError, VerificationError
 
 LIMITS = Limits(entries=200, file_size=1_000_000, total_size=4_000_000, ratio_floor=1_000_000, window=8 * 2**20)
 LONGEST_FRAME = 512
@@ -52,7 +54,9 @@ class Reader:
             b"u": self.unlisted,
             b"c": self.consistent,
             b"m": self.manifest,
+            b"i": self.inspected,
             b"f": self.frame,
+            b"g": self.model,
         }
 
     def take(self, data: bytes) -> None:
@@ -67,6 +71,7 @@ class Reader:
             contents.find_payload_manifest(self._box)
         with contextlib.suppress(BoxError):
             list(contents.list_entries(self._box, LIMITS))
+        self._describe()
         with contextlib.suppress(BoxError):
             verify_contents(self._box, [self._public])
         with self._whole_or_nothing():
@@ -136,6 +141,22 @@ class Reader:
             decompressor.decompress(data)
             if decompressor.eof and data[:4] == b"\x28\xb5\x2f\xfd":
                 assert end == len(data) - len(decompressor.unused_data)
+
+    def inspected(self, data: bytes) -> None:
+        """An archive that ``flatpack inspect`` describes, though nobody has verified it."""
+        self._box.write_bytes(_compressed(data).read())
+        self._describe()
+
+    def _describe(self) -> None:
+        with contextlib.suppress(BoxError), open(self._box, "rb") as file:
+            found = describe_open_box(file)
+            summarise_provenance(found.documents.get(PROVENANCE_NAME, b""))
+            summarise_sbom(found.documents.get(SBOM_NAME, b""))
+
+    def model(self, data: bytes) -> None:
+        """The header of a model, which is read there, too."""
+        with contextlib.suppress(VerificationError):
+            gguf.read_stream(_Bytes(data), len(data), "model.gguf").facts()
 
     @contextlib.contextmanager
     def _whole_or_nothing(self) -> Iterator[None]:
