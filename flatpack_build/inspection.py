@@ -60,7 +60,7 @@ class Inspection:
         self._planner = Planner(project, keep=False)
         self._runner = Runner(self.store, self.cache, LocalExecutor({}), Scratch(project.cache))
         self._graphs: dict[str, Graph] = {}
-        self._known: dict[str, DigestCache] = {}
+        self._digest_caches: dict[str, DigestCache] = {}
         self._builders: dict[str, Builder] = {}
         self._judged: dict[str, Mapping[str, Judgement]] = {}
 
@@ -145,9 +145,9 @@ class Inspection:
         return self._digests(flatpack).digest(path)
 
     def _digests(self, flatpack: str) -> DigestCache:
-        if flatpack not in self._known:
-            self._known[flatpack] = DigestCache(self.project.build / "digests" / f"{flatpack}.json")
-        return self._known[flatpack]
+        if flatpack not in self._digest_caches:
+            self._digest_caches[flatpack] = DigestCache(self.project.build / "digests" / f"{flatpack}.json")
+        return self._digest_caches[flatpack]
 
     def builder(self, flatpack: str) -> Builder:
         """A builder that is asked, and never run or closed."""
