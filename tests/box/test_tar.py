@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flatpack_build.box import tar
@@ -28,6 +28,7 @@ def _archive(items: list[tuple[str, int, bytes]]) -> bytes:
     return data + tar.ending(len(data))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other tests may keep the machine busy
 @given(st.lists(st.tuples(paths, st.sampled_from([0o644, 0o755]), st.binary(max_size=1500)), max_size=5))
 def test_what_is_written_reads_back_here_and_with_the_standard_library(items: list[tuple[str, int, bytes]]) -> None:
     data = _archive(items)
