@@ -1,9 +1,10 @@
 # Every command here sets up what it needs first (.venv, see tools/setup.sh) and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint schemas lock-requirements bench clean distclean
+.PHONY: help setup demo test fuzz lint schemas lock-requirements bench clean distclean
 
 BIN := .venv/bin
 JOBS ?= 2
+SECONDS ?= 60
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-requirements"
 
@@ -21,6 +22,10 @@ demo: setup ## Build, sign and verify the boxes of warehouse/smollm2-chat
 
 test: setup ## Run the tests (JOBS=2 at a time; ARGS="-k lock" goes to pytest)
 	@$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+fuzz: setup ## Feed the reader of boxes what nobody thought of, for SECONDS=60 (Linux, x86-64, Python 3.11)
+	@mkdir -p build/fuzz
+	$(BIN)/python -m tests.fuzz.fuzz_box -max_total_time=$(SECONDS) -artifact_prefix=build/fuzz-found- $(ARGS) build/fuzz tests/fuzz/corpus
 
 lint: setup ## Check style, types, layers and shell scripts
 	$(BIN)/ruff check

@@ -80,7 +80,8 @@ class GgufHeader:
         """A whole number of the architecture's own; of a list with one for each layer the mean, rounded up."""
         value = self.metadata.get(f"{self.architecture}.{key}")
         if isinstance(value, tuple):
-            return math.ceil(sum(value) / len(value)) if value else 0
+            mean = sum(value) / len(value) if value else 0
+            return math.ceil(mean) if math.isfinite(mean) else 0
         return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0
 
     @property

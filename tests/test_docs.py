@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from flatpack_build.box.container import sign_payload
 from flatpack_build.box.keys import generate_key, load_private_key
 from flatpack_build.box.passphrase import Passphrase
+from flatpack_build.box.payload import PayloadEntry, write_payload
+from flatpack_build.box.signature import SignatureHash
 from flatpack_build.manifest.load import parse_manifest
 from flatpack_build.manifest.profile import Profile
 from flatpack_build.project import read_settings
@@ -85,16 +86,20 @@ def test_each_make_target_that_is_named_exists() -> None:
     assert named <= known
 
 
-def test_a_box_verifies_with_openssl_as_described(tmp_path: Path) -> None:
-    key = generate_key(tmp_path / "key.pem", passphrase=None, development=True, bits=2048)  # 4096 take seconds to make
-    (tmp_path / "payload").write_bytes(zstandard.compress(b"what is in the box"))
+@pytest.mark.parametrize(("bits", "hash"), [(4096, "sha256"), (2048, "sha256"), (2048, "sha384"), (2048, "sha512")])
+def test_a_box_verifies_with_openssl_as_described(tmp_path: Path, bits: int, hash: str) -> None:
+    key = generate_key(tmp_path / "key.pem", passphrase=None, development=True, bits=bits)
+    with open(tmp_path / "payload", "wb") as file:
+        write_payload([PayloadEntry("a b/c", b"c")], file, flatpack="chat", version="1", target="pi5")
     box = tmp_path / "a.fpk"
-    sign_payload(tmp_path / "payload", box, load_private_key(key.private, Passphrase()))
-    (script,) = (text for text in blocks(ROOT / "docs/boxes.md", "sh") if "openssl dgst" in text)
-    assert script.count("512") == 2
-    script = script.replace("512", "256")
+    sign_payload(tmp_path / "payload", box, load_private_key(key.private, Passphrase()), SignatureHash(hash))
+    shell = list(blocks(ROOT / "docs/boxes.md", "sh"))
+    (script,) = (text for text in shell if "openssl dgst" in text)
+    (listing,) = (text for text in shell if "tar -t" in text)
+    assert "hash=sha256\n" in script
+    script = script.replace("hash=sha256\n", f"hash={hash}\n")
 
-    def verify() -> subprocess.CompletedProcess[str]:
+    def run(script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", "-c", script],
             cwd=tmp_path,
@@ -104,10 +109,12 @@ def test_a_box_verifies_with_openssl_as_described(tmp_path: Path) -> None:
             check=False,
         )
 
-    good = verify()
+    good = run(script)
     assert (good.returncode, good.stdout) == (0, "Verified OK\n"), good.stderr
+    assert run(listing).stdout.splitlines() == ["chat/", "chat/payload.json", "chat/a b/c"]
+    assert "Verified OK" not in run(script.replace(hash, {"sha256": "sha512"}.get(hash, "sha256"))).stdout
     data = box.read_bytes()
     box.write_bytes(data[:5] + b"X" + data[6:])
-    bad = verify()
+    bad = run(script)
     assert bad.returncode != 0
     assert "Verified OK" not in bad.stdout

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import math
 import random
 import struct
 import subprocess
@@ -85,6 +86,12 @@ def test_every_kind_of_value() -> None:
 def test_heads_by_layer_are_averaged_up() -> None:
     header = read(gguf({**METADATA, "llama.attention.head_count_kv": (9, (5, [2, 3, 2]))}))
     assert header.kv_heads == 3
+
+
+@pytest.mark.parametrize("numbers", [[math.inf, 1.0], [math.nan], [-math.inf, math.inf]])
+def test_numbers_that_are_none_count_as_zero(numbers: list[float]) -> None:
+    header = read(gguf({**METADATA, "llama.block_count": (9, (6, numbers)), "llama.context_length": (6, numbers[0])}))
+    assert (header.facts()["layers"], header.facts()["context_length"]) == (0, 0)
 
 
 def test_version_2_and_another_alignment() -> None:

@@ -9,47 +9,21 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from flatpack_build.box import tar
+from flatpack_build.box.entries import Gate
 from flatpack_build.box.frame import MAGIC
+from flatpack_build.box.limits import DEFAULT_LIMITS, Limits
+from flatpack_build.box.paths import find_conflict, path_problem, shown
 from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME, PayloadFile, PayloadManifest
+from flatpack_build.box.stream import PayloadStream
 from flatpack_build.errors import BoxError, Place
 
-MAX_WINDOW = 128 * 1024 * 1024
-"""Memory that a frame may ask of whoever decompresses it: the limit of the zstd command, too."""
 MAX_MANIFEST = 32 * 1024 * 1024
 """Bytes of ``payload.json``: some 200,000 files."""
-_READ_SIZE = 256 * 1024
-
-
-class _Payload:
-    """The decompressed payload of an open box; errors of zstd come out as ``BoxError``."""
-
-    def __init__(self, file: tar.Readable) -> None:
-        import zstandard  # heavy
-
-        self._error = zstandard.ZstdError
-        # Without this it would go on behind the frame, where the separator and the signature stand.
-        self._stream = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(
-            file,  # type: ignore[arg-type]  # it asks for read() only
-            read_size=_READ_SIZE,
-            read_across_frames=False,
-            closefd=False,
-        )
-
-    def read(self, size: int = -1, /) -> bytes:
-        try:
-            return self._stream.read(size)
-        except (self._error, MemoryError) as error:
-            raise BoxError(f"the payload cannot be decompressed: {error}") from None
-
-
-def decompressed(file: tar.Readable) -> tar.Readable:
-    """The payload that begins where ``file`` stands, as the archive (or single file) that it is."""
-    return _Payload(file)
 
 
 @contextlib.contextmanager
@@ -87,10 +61,10 @@ def manifest_in(file: BinaryIO) -> PayloadManifest | None:
     if _says_empty(file):
         return None
     file.seek(0)
-    if not tar.is_header(_Payload(file).read(tar.BLOCK)):
+    if not tar.is_header(PayloadStream(file, DEFAULT_LIMITS).read(tar.BLOCK)):
         return None  # a single file, compressed without an archive around it
     file.seek(0)
-    reader = tar.TarReader(_Payload(file))
+    reader = tar.TarReader(PayloadStream(file, DEFAULT_LIMITS))
     entries = iter(reader)
     top, first = next(entries, None), next(entries, None)
     if not top or not first or top.kind != "folder" or first.path != f"{top.path}/{MANIFEST_NAME}":
@@ -116,28 +90,42 @@ def read_payload_manifest(box: Path) -> PayloadManifest:
     return manifest
 
 
-def list_entries(box: Path) -> Iterator[tar.TarEntry]:
+def list_entries(box: Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[tar.TarEntry]:
     """All that is in the archive of ``box``, safe or not, in its order; nothing is verified. Raises ``BoxError``."""
     with open_box(box) as file:
         require_frame(file)
-        yield from tar.TarReader(_Payload(file))
+        yield from tar.TarReader(PayloadStream(file, limits))
 
 
-Sink = Callable[[PayloadFile], Callable[[bytes], object]]
-"""For each file of the payload, where its chunks go."""
+Write = Callable[[bytes], object]
 
 
-def check_contents(
-    file: tar.Readable, *, sink: Sink | None = None, folder: Callable[[str], object] | None = None
-) -> PayloadManifest:
+class Sink(Protocol):
+    """Where the files of a payload go. Paths are relative to its folder and have been checked."""
+
+    def file(self, path: str, mode: int, size: int) -> Write:
+        """Called for each file before its content; the content goes to what is returned, in chunks."""
+
+    def folder(self, path: str) -> None: ...
+
+
+class _Nowhere:
+    def file(self, path: str, mode: int, size: int) -> Write:
+        return len
+
+    def folder(self, path: str) -> None: ...
+
+
+def check_contents(file: tar.Readable, *, sink: Sink | None = None, limits: Limits = DEFAULT_LIMITS) -> PayloadManifest:
     """Read a payload (``file``: that, and nothing behind it) to its end and compare it with its manifest.
 
     The archive must be exactly the one that ``write_payload`` makes of the manifest: the same paths, kinds, modes,
-    sizes and digests in the same order, nothing more. ``sink`` receives each file, ``folder`` each empty folder, after
-    everything but its digest has been checked. Raises ``BoxError``.
+    sizes and digests in the same order, nothing more. ``sink`` receives each file and each empty folder, after
+    everything but its digest has been checked; its manifest not. Raises ``BoxError``.
     """
-    reader = tar.TarReader(_Payload(file))
-    entries = iter(reader)
+    gate, sink = Gate(limits), sink or _Nowhere()
+    reader = tar.TarReader(PayloadStream(file, limits))
+    entries = _admitted(reader, gate)
     top, first = next(entries, None), next(entries, None)
     if not top or not first or top.kind != "folder" or first.path != f"{top.path}/{MANIFEST_NAME}":
         raise BoxError(f"the box does not begin with its {MANIFEST_NAME}")
@@ -147,35 +135,113 @@ def check_contents(
         expected[f"{manifest.flatpack}/{item if isinstance(item, str) else item.path}"] = item
     waiting = deque(expected)
     for entry in entries:
+        name = shown(entry.path)
+        if entry.path in (top.path, first.path):
+            raise BoxError(f"{name} stands in the box twice")
         wanted = expected.get(entry.path)
         if wanted is None:
-            raise BoxError(f"{entry.path!r} is in the box but not in its manifest")
+            raise BoxError(f"{name} is in the box but not in its manifest")
         if not waiting or entry.path < waiting[0]:
-            raise BoxError(f"{entry.path!r} stands in the box twice, or not in its place")
+            raise BoxError(f"{name} stands in the box twice")
         if (missing := waiting.popleft()) != entry.path:
-            raise BoxError(f"{missing!r} is in the manifest but not in the box")
+            raise BoxError(f"{shown(missing)} is in the manifest but not in the box, or not in its place")
         if isinstance(wanted, str):
             if entry.kind != "folder" or entry.mode != EXECUTABLE_MODE:
-                raise BoxError(f"{entry.path!r} is not the folder that the manifest says it is")
-            if folder:
-                folder(wanted)
+                raise BoxError(f"{name} is not the folder that the manifest says it is")
+            sink.folder(wanted)
             continue
         if entry.kind != "file":
-            raise BoxError(f"{entry.path!r} is no plain file in the box ({entry.kind}), and one in its manifest")
+            raise BoxError(f"{name} is a {entry.kind} in the box, and a file in its manifest")
         if (entry.mode, entry.size) != (wanted.mode, wanted.size):
-            raise BoxError(f"{entry.path!r} has not the mode and the size that its manifest says")
+            raise BoxError(f"{name} has not the mode and the size that its manifest says")
         digest = hashlib.sha256()
-        write = sink(wanted) if sink else None
+        write = sink.file(wanted.path, wanted.mode, wanted.size)
         for chunk in reader.content():
             digest.update(chunk)
-            if write:
-                write(chunk)
+            write(chunk)
         if digest.hexdigest() != wanted.sha256:
-            raise BoxError(f"{entry.path!r} has not the digest that its manifest says")
+            raise BoxError(f"{name} has not the digest that its manifest says")
     if waiting:
-        raise BoxError(f"{waiting[0]!r} is in the manifest but not in the box")
+        raise BoxError(f"{shown(waiting[0])} is in the manifest but not in the box")
     reader.finish()
     return manifest
+
+
+def read_unlisted(file: tar.Readable, name: str, sink: Sink, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Read a payload of the original Flatpack, which has no manifest: one folder, or (``name``) a single file.
+
+    Nothing says what should be in it, but nothing dangerous may be. ``sink`` receives each file and folder; that two of
+    them exclude each other is found out at the end. Raises ``BoxError``.
+    """
+    stream = PayloadStream(file, limits)
+    first = stream.read(tar.BLOCK)
+    if not tar.is_header(first):
+        _read_single(stream, first, name, sink, limits)
+        return
+    reader = tar.TarReader(_Rejoined(first, stream))
+    entries = _admitted(reader, Gate(limits))
+    top = next(entries, None)
+    if not top or top.kind != "folder" or "/" in top.path:
+        raise BoxError("the archive in the box does not begin with its folder")
+    seen: dict[str, bool] = {}
+    for entry in entries:
+        path = entry.path.removeprefix(f"{top.path}/")
+        if entry.path == top.path or path in seen:
+            raise BoxError(f"{shown(entry.path)} stands in the box twice")
+        if path == MANIFEST_NAME:
+            raise BoxError(f"the {MANIFEST_NAME} of the box does not stand at its front, so nothing can be checked")
+        seen[path] = entry.kind == "file"
+        try:
+            if entry.kind == "folder":
+                sink.folder(path)
+                continue
+            write = sink.file(path, EXECUTABLE_MODE if entry.mode & 0o111 else FILE_MODE, entry.size)
+        except (FileExistsError, NotADirectoryError):
+            _require_no_conflict(seen)  # says what is wrong more exactly
+            raise
+        for chunk in reader.content():
+            write(chunk)
+    reader.finish()
+    _require_no_conflict(seen)
+
+
+def _require_no_conflict(seen: Mapping[str, bool]) -> None:
+    files = [path for path, is_file in seen.items() if is_file]
+    if conflict := find_conflict(files, [path for path, is_file in seen.items() if not is_file]):
+        raise BoxError(str(conflict))
+
+
+def _read_single(stream: PayloadStream, first: bytes, name: str, sink: Sink, limits: Limits) -> None:
+    if problem := path_problem(name) or ("names a folder" if "/" in name else ""):
+        raise BoxError(f"the name {shown(name)} {problem}")
+    write, size, chunk = sink.file(name, FILE_MODE, 0), 0, first
+    while chunk:
+        size += len(chunk)
+        if size > limits.file_size:
+            raise BoxError(f"the file in the box has more than {limits.file_size:,} bytes")
+        write(chunk)
+        chunk = stream.read(tar.CHUNK)
+
+
+class _Rejoined:
+    """A stream of which the first bytes have been read already."""
+
+    def __init__(self, first: bytes, rest: tar.Readable) -> None:
+        self._first = first
+        self._rest = rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._first:
+            return self._rest.read(size)
+        end = len(self._first) if size < 0 else size
+        data, self._first = self._first[:end], self._first[end:]
+        return data
+
+
+def _admitted(reader: tar.TarReader, gate: Gate) -> Iterator[tar.TarEntry]:
+    for entry in reader:
+        gate.admit(entry)
+        yield entry
 
 
 def _read_manifest(reader: tar.TarReader, top: tar.TarEntry, entry: tar.TarEntry) -> PayloadManifest:
@@ -185,5 +251,5 @@ def _read_manifest(reader: tar.TarReader, top: tar.TarEntry, entry: tar.TarEntry
         raise BoxError(f"the {MANIFEST_NAME} of the box is too large: {entry.size} bytes")
     manifest = PayloadManifest.decode(b"".join(reader.content()))
     if manifest.flatpack != top.path:
-        raise BoxError(f"the box's folder {top.path!r} is not named as its flatpack {manifest.flatpack!r}")
+        raise BoxError(f"the box's folder {shown(top.path)} is not named as its flatpack {shown(manifest.flatpack)}")
     return manifest

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 
 from flatpack_build import events
 from flatpack_build.box import tar
-from flatpack_build.box.paths import find_conflict, path_problem
+from flatpack_build.box.paths import find_conflict, path_problem, shown
 from flatpack_build.digest import Digest, canonical_json
 from flatpack_build.errors import BoxError, Place
 
@@ -107,21 +107,25 @@ class PayloadManifest:
         """Raise ``BoxError`` where a path, mode, size or name may not stand in a box."""
         if not all(isinstance(text, str) for text in (self.flatpack, self.version, self.target)):
             raise BoxError("the payload manifest's flatpack, version and target must be texts")
+        if not (self.version + self.target).isprintable():  # they are shown in terminals
+            raise BoxError("the payload manifest's version or target has a character in it that cannot be printed")
         if not _NAME.fullmatch(self.flatpack):
-            raise BoxError(f"a box cannot be named {self.flatpack!r}", hint="letters, digits, '_' and '-' may be used")
-        for file in self.files:
-            if file.mode not in (FILE_MODE, EXECUTABLE_MODE):
-                raise BoxError(f"{file.path!r} has mode {file.mode:04o}; a box holds 0644 and 0755 only")
-            if type(file.size) is not int or file.size < 0:
-                raise BoxError(f"{file.path!r} has no valid size")
+            raise BoxError(
+                f"a box cannot be named {shown(self.flatpack)}", hint="letters, digits, '_' and '-' may be used"
+            )
         paths = [file.path for file in self.files]
         for path in (*paths, *self.folders):
             if not isinstance(path, str):
                 raise BoxError("a path in the payload manifest is no text")
             if problem := path_problem(path):
-                raise BoxError(f"the path {path!r} {problem}")
+                raise BoxError(f"the path {shown(path)} {problem}")
+        for file in self.files:
+            if file.mode not in (FILE_MODE, EXECUTABLE_MODE):
+                raise BoxError(f"{file.path!r} has mode {file.mode:04o}; a box holds 0644 and 0755 only")
+            if type(file.size) is not int or file.size < 0:
+                raise BoxError(f"{file.path!r} has no valid size")
         if conflict := find_conflict((MANIFEST_NAME, *paths), self.folders):
-            raise BoxError(f"the paths {conflict.first!r} and {conflict.second!r} {conflict.reason}")
+            raise BoxError(str(conflict))
         if paths != sorted(paths) or self.folders != tuple(sorted(set(self.folders))):
             raise BoxError("the payload manifest is not sorted")
 

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
 from flatpack_build.box import tar
-from flatpack_build.box.contents import decompressed, require_frame
+from flatpack_build.box.contents import require_frame
 from flatpack_build.box.frame import FrameError, frame_end
+from flatpack_build.box.limits import DEFAULT_LIMITS
+from flatpack_build.box.stream import PayloadStream
 from flatpack_build.errors import BoxError
 
 FLATPACK_NAME = re.compile(r"[\w-]+")
@@ -29,7 +31,7 @@ class PayloadReader:
 
     def __init__(self, file: tar.Readable, layout: Layout, size: int) -> None:
         self.layout = layout
-        self._stream = decompressed(file)
+        self._stream = PayloadStream(file, DEFAULT_LIMITS)
         self._tar = tar.TarReader(self._stream) if layout == "folder" else None
         self._size = size
 
@@ -47,7 +49,10 @@ class PayloadReader:
         if self._tar is None:
             yield tar.TarEntry("", "file", 0o644, self._size)
             return
-        yield from self._tar
+        for count, entry in enumerate(self._tar):
+            if count == DEFAULT_LIMITS.entries:
+                raise BoxError(f"the box has more than {count:,} files and folders in it")
+            yield entry
         self._tar.finish()
 
     def content(self) -> Iterator[bytes]:
@@ -95,7 +100,7 @@ def layout_of(file: BinaryIO) -> tuple[Layout, int]:
         size = zstandard.frame_content_size(head)
     except zstandard.ZstdError:
         size = -1
-    is_folder = size != 0 and tar.is_header(decompressed(_payload_of(file)).read(tar.BLOCK))
+    is_folder = size != 0 and tar.is_header(PayloadStream(_payload_of(file), DEFAULT_LIMITS).read(tar.BLOCK))
     return ("folder" if is_folder else "file"), size
 
 

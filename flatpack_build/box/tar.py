@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from flatpack_build.box.paths import shown
 from flatpack_build.errors import BoxError
 
 BLOCK = 512
@@ -24,9 +25,21 @@ CHUNK = 1024 * 1024
 _LARGEST = 0o77777777777
 _OCTAL = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
 _RECORD = re.compile(rb"([1-9][0-9]{0,6}) ([^=]+)=")
-_KINDS: dict[bytes, Kind] = {b"0": "file", b"\0": "file", b"5": "folder", b"1": "link", b"2": "link"}
+_EXTENSIONS = (b"x", b"L", b"K")
+"""What precedes an entry: its PAX header, GNU's long path, GNU's long target of a link (of which none is unpacked)."""
+_KINDS: dict[bytes, Kind] = {
+    b"0": "file",
+    b"\0": "file",
+    b"5": "folder",
+    b"1": "hard link",
+    b"2": "symbolic link",
+    b"3": "device",
+    b"4": "device",
+    b"6": "pipe",
+    b"S": "sparse file",
+}
 
-Kind = Literal["file", "folder", "link", "other"]
+Kind = Literal["file", "folder", "hard link", "symbolic link", "device", "pipe", "sparse file", "other"]
 
 
 class Readable(Protocol):
@@ -134,11 +147,14 @@ class TarReader:
             if not is_header(block):
                 raise BoxError("the archive in the box is damaged: a tar header has a wrong checksum")
             kind, size = block[156:157], _number(block[124:136])
-            if kind in (b"x", b"L"):
+            if kind in _EXTENSIONS:
                 if size > MAX_EXTENSION:
                     raise BoxError(f"the archive in the box has an extended header of {size} bytes")
                 data = self._exactly(size + len(padding(size)))[:size]
-                extended |= _parse_pax(data) if kind == b"x" else {"path": _text(data.rstrip(b"\0"))}
+                if kind == b"x":
+                    extended |= _parse_pax(data)
+                elif kind == b"L":
+                    extended["path"] = _text(data.rstrip(b"\0"))
                 continue
             yield self._begin(block, size, extended)
             extended = {}
@@ -155,6 +171,8 @@ class TarReader:
         kind = _KINDS.get(block[156:157], "other")
         if kind == "file" and path.endswith("/"):  # how tar programs older than USTAR say "folder"
             kind = "folder"
+        if kind == "folder" and size:  # some programs skip such bytes, others take them for the next header
+            raise BoxError(f"the archive in the box has a folder with content: {shown(path)}")
         self._left = size if kind == "file" else 0
         self._padding = -self._left % BLOCK
         return TarEntry(path.rstrip("/") if kind == "folder" else path, kind, _number(block[100:108]) & 0o7777, size)
@@ -213,4 +231,4 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise BoxError(f"the archive in the box has a path that is not UTF-8: {data!r}") from None
+        raise BoxError(f"the archive in the box has a path that is not UTF-8: {data[:160]!r}") from None
