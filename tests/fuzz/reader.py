@@ -17,12 +17,14 @@ import zstandard
 from flatpack_build import fs, gguf
 from flatpack_build.box import contents, tar
 from flatpack_build.box.container import sign_payload, verify_contents
-from flatpack_build.box.description import PROVENANCE_NAME, SBOM_NAME, describe_open_box
+from flatpack_build.box.description import describe_open_box
 from flatpack_build.box.documents import summarise_provenance, summarise_sbom
 from flatpack_build.box.extract import FolderSink, extract_verified
 from flatpack_build.box.frame import FrameError, frame_end
 from flatpack_build.box.keys import generate_key, load_private_key, load_public_key
 from flatpack_build.box.landing import landing
+from flatpack_build.box.provenance import PROVENANCE_NAME
+from flatpack_build.box.sbom import SBOM_NAME
 from flatpack_build.box.limits import Limits
 from flatpack_build.box.passphrase import Passphrase
 from flatpack_build.box.payload import MANIFEST_NAME, PayloadFile, PayloadManifest
