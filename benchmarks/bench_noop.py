@@ -118,7 +118,11 @@ def _edit(large: Path, environment: dict[str, str]) -> str:
         times.append(wall(DOIT, large, environment))
         record = (large / "build/record.jsonl").read_text()
         steps.append(
-            sum(float(line.partition('"step_seconds": ')[2].partition(",")[0]) for line in record.splitlines())
+            sum(
+                float(line.partition('"step_seconds": ')[2].partition(",")[0])
+                for line in record.splitlines()
+                if '"state": "built"' in line
+            )
         )
         wall(["sleep", "0.3"], large, environment)
         wall(DOIT, large, environment)

@@ -406,32 +406,6 @@ class Builder:
         actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
         return [*actions, *(key for name, keys in self._box_keys.items() if name in names for key in keys)]
 
-    def knows(self, name: str) -> bool:
-        """Whether ``name`` is an action of this build."""
-        return name in self._actions
-
-    def lines(self, selected: Collection[str]) -> list[ActionLine]:
-        """How each action ended: those that ran in that order, then those that were up to date, and those of
-        ``selected`` that the build did not come to."""
-        ended = self._record.lines
-        lines = list(ended.values())
-        for name, outcome in list(self.outcomes.items()):  # interrupted threads may still be at it
-            if name not in ended:
-                lines.append(ActionLine.of_result(name, outcome.state, outcome.seconds, outcome.result))
-        failed = {line.action for line in lines if line.state == "failed"}
-        for name, action in self._actions.items():
-            if name in selected and name not in self.outcomes and name not in failed:
-                blocked = sorted(failed & self._graphs[name].closure([name]))
-                why = f"needs {', '.join(blocked)}" if blocked else "the build ended before"
-                lines.append(ActionLine(name, action.step, "not run", error=why))
-        return lines
-
-    def end_record(self, selected: Collection[str] = (), *, always: bool = False) -> None:
-        """Complete the record with what did not run; with ``always`` also that of a build in which nothing did."""
-        if always or self._record.path is not None:
-            ended = self._record.lines
-            self._record.close((line for line in self.lines(selected) if line.action not in ended), always=always)
-
     def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
         """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of
         them changed too shortly before that to be sure."""

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import StoreError
-from flatpack_build.fs import replace_with_link
+from flatpack_build.fs import remedy, replace_with_link
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import load_tree, missing
@@ -62,6 +62,10 @@ class Making:
     actions: Mapping[str, ActionResult]
 
 
+_Part: TypeAlias = tuple[ActionKey, Callable[[Making], Mapping[str, bytes]]]
+"""What some companions are kept by, and what makes them: suffix -> bytes."""
+
+
 class Companions:
     """Makes the companions of boxes, and puts them beside them. ``started`` is when this build began (seconds since
     1970), ``clock`` tells when it ends."""
@@ -96,10 +100,12 @@ class Companions:
         """
         store = self._runner.store
         for key, make in self._parts(making):
-            with self._runner.cache.lock(key):
-                tree = self._known(key)
-                if tree is None or missing(store, tree):
-                    tree = self._keep(key, making, make(making))
+            tree = self._known(key)
+            if tree is None or missing(store, tree):  # else nothing is written, and the cache may be read-only
+                with self._runner.cache.lock(key):
+                    tree = self._known(key)
+                    if tree is None or missing(store, tree):
+                        tree = self._keep(key, making, make(making))
             try:
                 for entry, path in _places(tree, box):
                     replace_with_link(store.path(entry.digest), path)
@@ -112,12 +118,10 @@ class Companions:
             except OSError as error:
                 raise _cannot_write(box, error) from error
 
-    def _parts(self, making: Making) -> list[tuple[ActionKey, Callable[[Making], Mapping[str, bytes]]]]:
+    def _parts(self, making: Making) -> list[_Part]:
         """Each with what decides it. A signature says nothing about the run, so that of another run is as good."""
         actions: list[Json] = [[name, result.key] for name, result in sorted(making.actions.items())]
-        parts: list[tuple[ActionKey, Callable[[Making], Mapping[str, bytes]]]] = [
-            (_key("descriptions", making, actions), self._descriptions)
-        ]
+        parts: list[_Part] = [(_key("descriptions", making, actions), self._descriptions)]
         if self._signer:
             parts.append((_key("model signature", making, self._signer().key_id), self._signature))
         return parts
@@ -173,7 +177,7 @@ def _key(kind: str, making: Making, by: Json) -> ActionKey:
 
 
 def _cannot_write(box: Path, error: OSError) -> StoreError:
-    return StoreError(f"cannot write beside {box}: {error.strerror}", hint="check the disk and its permissions")
+    return StoreError(f"cannot write beside {box}: {error.strerror}", hint=remedy(error, box.parent))
 
 
 def _places(tree: Tree, box: Path) -> Iterator[tuple[TreeEntry, Path]]:

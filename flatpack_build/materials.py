@@ -86,7 +86,7 @@ class Materials:
             found = cls(
                 **value, model=ModelUse(**model) if model else None, sources=sources, wheels=wheels, steps=steps
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"these are no materials: {error}") from error
         if unknown := {source.role for source in found.sources} - set(get_args(Role)):
             raise ValueError(f"these are no materials: there is no role {unknown.pop()!r}")

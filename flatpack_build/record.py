@@ -12,7 +12,6 @@ import dataclasses
 import errno
 import json
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Literal, TypeAlias
 
 from flatpack_build.digest import ActionKey, Json
 from flatpack_build.fingerprint import action_key
+from flatpack_build.fs import replace_with_link
 from flatpack_build.store.protocol import ActionResult
 
 LineState: TypeAlias = Literal["built", "cached", "up to date", "failed", "not run"]
@@ -179,18 +179,9 @@ class Record:
         raise FileExistsError(errno.EEXIST, "every name for it is taken", os.fspath(self._folder))
 
     def _make_latest(self, path: Path) -> None:
-        # A name that the next build's clean-up knows, in case this one is killed between these lines.
-        temporary = self._folder / f".latest-{path.name}"
         try:
-            try:
-                os.link(path, temporary)
-            except OSError:
-                shutil.copyfile(path, temporary)  # a file system without hard links
-            with contextlib.suppress(FileNotFoundError):  # another build has cleaned up: its record is the latest
-                os.replace(temporary, self._latest)
+            replace_with_link(path, self._latest, mode=0o644)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
             self._fail(error)
 
     def _prune(self) -> None:
@@ -201,12 +192,12 @@ class Record:
             names = sorted(entry.name for entry in self._folder.iterdir())
         except OSError:
             return
-        records = [name for name in names if name.endswith(".jsonl") and not name.startswith(".")]
+        records = [name for name in names if name.endswith(".jsonl")]
         newest_first = [name for name in reversed(records) if name <= now or name == self.path.name]
         newest_first += [name for name in reversed(records) if name > now and name != self.path.name]
         newest_first.remove(self.path.name)
         total, kept = self._good, 1
-        doomed = [name for name in names if name.startswith(".latest-")]
+        doomed = []
         for name in newest_first:
             with contextlib.suppress(OSError):
                 total += os.stat(self._folder / name).st_size

@@ -127,13 +127,6 @@ def test_a_clock_that_stands_still_gives_each_build_its_own(tmp_path: Path) -> N
     assert sorted(lines(path)[0] for path in paths) == ["0", "1", "2"]
 
 
-def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
-    (tmp_path / "records").mkdir()
-    (tmp_path / "records/.latest-20200101T000000.000000Z-1.jsonl").write_text("")
-    build(tmp_path / "record.jsonl", NOON, "a")
-    assert [path.name[0] for path in (tmp_path / "records").iterdir()] == ["2"]
-
-
 FULL = """
 import resource, sys
 from pathlib import Path

@@ -17,6 +17,7 @@ def seen(tmp_path: Path) -> dict[str, list[int] | None]:
     (tmp_path / "file").write_text("text")
     (tmp_path / "folder").mkdir()
     (tmp_path / "box").write_text("box")
+    (tmp_path / "box.provenance.json").write_text("{}")
     time.sleep(2 * TICK_NS / 1e9)
     return {str(tmp_path / name): signature(str(tmp_path / name)) for name in ("file", "folder", "absent")}
 
@@ -26,7 +27,8 @@ def put(tmp_path: Path, seen: dict[str, list[int] | None], *, surroundings: str 
     path = str(tmp_path / "box")
     status = signature(path)
     assert status is not None
-    box = StampedBox("pi5", "pack:x@pi5", "box", "Q4_0", 3, path, status, {})
+    beside = {f"{path}{suffix}": signature(f"{path}{suffix}") for suffix in (".provenance.json", ".model.sig")}
+    box = StampedBox("pi5", "pack:x@pi5", "box", "Q4_0", 3, path, status, beside)
     stamps.put("x", seen, {}, Stamp((box,), 7), whole=whole)
     return Stamps(str(tmp_path / "stamps"), surroundings)
 
@@ -48,6 +50,8 @@ def test_what_did_not_change_is_fresh(tmp_path: Path, seen: dict[str, list[int] 
         "touch absent",
         "rm box",
         "cp box copy; mv copy box",
+        "rm box.provenance.json",
+        "touch box.model.sig",
         # The same size and the same mtime: the inode's change time still tells.
         "cp -p box keep; printf BOX > box; touch -r keep box",
         "cp -p file keep; printf TEXT > file; touch -r keep file",

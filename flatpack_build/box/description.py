@@ -10,13 +10,13 @@ from typing import BinaryIO
 from flatpack_build import gguf
 from flatpack_build.box.contents import manifest_in
 from flatpack_build.box.payload import PayloadManifest
+from flatpack_build.box.provenance import PROVENANCE_NAME
 from flatpack_build.box.reading import Layout, PayloadReader, layout_of
+from flatpack_build.box.sbom import SBOM_NAME
 from flatpack_build.box.tar import CHUNK, Kind, TarEntry
 from flatpack_build.digest import Digest
 from flatpack_build.errors import VerificationError
 
-PROVENANCE_NAME = "provenance.json"
-SBOM_NAME = "sbom.cdx.json"
 MAX_DOCUMENT = 16 * 1024 * 1024
 """Bytes of a provenance or SBOM that are read."""
 

@@ -132,10 +132,8 @@ def tool_versions(statement: Mapping[str, Json]) -> dict[str, str]:
     the inside."""
     predicate = _table(statement, "predicate")
     versions = dict(_table(_table(_table(predicate, "runDetails"), "builder"), "version"))
-    actions = _table(_table(predicate, "buildDefinition"), "internalParameters").get("actions", ())
-    if isinstance(actions, Sequence) and not isinstance(actions, str):
-        for action in actions:
-            versions.update(_table(action, "tools"))
+    for action in _rows(_table(_table(predicate, "buildDefinition"), "internalParameters").get("actions")):
+        versions.update(_table(action, "tools"))
     return {name: str(version) for name, version in sorted(versions.items())}
 
 
@@ -146,13 +144,42 @@ def parameters_of(statement: Mapping[str, Json]) -> Mapping[str, Json]:
 
 def dependencies_of(statement: Mapping[str, Json]) -> dict[str, str]:
     """Source -> its digests, as one text each."""
-    found = _table(_table(statement, "predicate"), "buildDefinition").get("resolvedDependencies", ())
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        return {}
+    found = _table(_table(statement, "predicate"), "buildDefinition").get("resolvedDependencies")
     return {
-        f"{_table(item).get('uri')} ({_table(item).get('name')})": canonical_json(_table(item, "digest")).decode()
-        for item in found
+        str(_table(item).get("uri")): " ".join(f"{kind}:{digest}" for kind, digest in _table(item, "digest").items())
+        for item in _rows(found)
     }
+
+
+def subjects_of(statement: Mapping[str, Json]) -> dict[str, str]:
+    """Name -> sha256 of everything that a statement is about."""
+    return {
+        str(_table(item).get("name")): str(_table(item, "digest").get("sha256"))
+        for item in _rows(statement.get("subject"))
+    }
+
+
+def steps_of(statement: Mapping[str, Json]) -> dict[str, str]:
+    """The versions and parameters of all steps, as texts by names that a person understands."""
+    found: dict[str, str] = {}
+    internal = _table(_table(_table(statement, "predicate"), "buildDefinition"), "internalParameters")
+    for item in _rows(internal.get("steps")):
+        parameters = _table(item, "parameters")
+        step = str(_table(item).get("step"))
+        # Of builds steps of the user's own there are several; they have names.
+        name = f"{step} {parameters['name']}" if step == "run" and "name" in parameters else step
+        found[f"version of step {step}"] = str(_table(item).get("version"))
+        found |= {f"{key} of step {name}": text_of(value) for key, value in parameters.items()}
+    return found
+
+
+def text_of(value: Json) -> str:
+    """A value as a person reads it."""
+    return value if isinstance(value, str) else canonical_json(value).decode()
+
+
+def _rows(value: Json) -> Sequence[Json]:
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
 def _table(value: Json, key: str = "") -> Mapping[str, Json]:

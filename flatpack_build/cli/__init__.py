@@ -25,6 +25,7 @@ _COMMANDS = {
     "list": ("flatpack_build.cli.warehouse", "list_flatpacks"),
     "lock": ("flatpack_build.cli.lock", "lock"),
     "query": ("flatpack_build.cli.query", "query"),
+    "reproduce": ("flatpack_build.cli.reproduce", "reproduce"),
     "sign": ("flatpack_build.cli.sign", "sign"),
     "targets": ("flatpack_build.cli.warehouse", "list_targets"),
     "trust": ("flatpack_build.cli.trust", "trust"),

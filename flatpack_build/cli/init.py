@@ -38,6 +38,7 @@ loader = "flatpack"
 # cache_max_size = "20 GB"                 # remove what was not used for longest; default: no limit
 # cache_max_age = "30 d"                   # and what nobody used for so long; default: no limit
 # signing_key = "keys/development.pem"     # FLATPACK_SIGNING_KEY wins
+# model_signing_key = "keys/model-signing.pem" # makes OpenSSF model signatures; FLATPACK_MODEL_SIGNING_KEY wins
 # trusted_keys = ["keys/vendor.pub.pem"]   # public keys that may have signed what comes in
 # trust = "enforce"                        # boxes that no trusted key signed: enforce, warn or off
 # jobs = 0                                 # actions at once; 0: as many as there are cores

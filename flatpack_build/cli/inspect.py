@@ -146,8 +146,9 @@ def _signature(verdict: Verdict) -> Iterator[str]:
 
 
 def _documents(box: BoxDescription) -> Iterator[str]:
-    from flatpack_build.box.description import PROVENANCE_NAME, SBOM_NAME
     from flatpack_build.box.documents import summarise_provenance, summarise_sbom
+    from flatpack_build.box.provenance import PROVENANCE_NAME
+    from flatpack_build.box.sbom import SBOM_NAME
 
     if PROVENANCE_NAME in box.documents:
         provenance = summarise_provenance(box.documents[PROVENANCE_NAME])

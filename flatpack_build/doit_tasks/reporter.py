@@ -74,7 +74,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         else:
             self.view.line(f"  FAILED   {task.name}")
             self.view.line("  " + fail.get_msg().strip().replace("\n", "\n  "))
-            if self.session.builder is None or not self.session.builder.knows(task.name):
+            if not self.session.knows(task.name):
                 self.session.others_failed.append(
                     ActionLine(task.name, "task", "failed", error=fail.get_msg(), error_type="StepError")
                 )
@@ -98,7 +98,8 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             raise InvalidCommand(error.shown(str(self.session.project.root))) from error
         finally:
             if self.session.record is not None and self.session.record.trouble:
-                self.write(f"warning: {self.session.record.trouble}\n")
+                trouble = self.session.record.trouble.replace(f"{self.session.project.root}/", "")
+                self.write(f"warning: {trouble}\n")
             self.session.close()
         if sys.exc_info()[0] is None:  # doit calls this while Ctrl-C is on its way out, too
             tidied = self.session.tidy_cache()

@@ -173,19 +173,26 @@ class Session:
         if self._reported or not self.executes:
             return
         self._reported = True
-        if self.builder is not None:
-            recorded = self.record is not None and self.record.path is not None
-            selected = self.selected() if recorded or self.options.reports else ()
-            self.builder.end_record(selected, always=self.options.reports)
-        if self.options.reports:
-            self._write_reports(problem)
+        lines: list[ActionLine] = []
+        if self.builder is not None and self.record is not None and (self.record.path or self.options.reports):
+            from flatpack_build.report.lines import remaining_lines  # a build of nothing has nothing to report
 
-    def _write_reports(self, problem: str) -> None:
+            ended = dict(self.record.lines)
+            rest = remaining_lines(ended, self.builder.outcomes, self._graphs, self.selected())
+            self.record.close(rest, always=self.options.reports)
+            lines = [*ended.values(), *rest]
+        if self.options.reports:
+            self._write_reports([*lines, *self.others_failed], problem)
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is an action of a flatpack; else it is a task of the user's own."""
+        return any(name in graph.actions for graph in self._graphs)
+
+    def _write_reports(self, lines: Collection[ActionLine], problem: str) -> None:
         from flatpack_build.report.files import write_reports  # for CI: most builds report to nobody
         from flatpack_build.report.model import BuildReport
 
         seconds = time.monotonic() - self._start
-        lines = [*(self.builder.lines(self.selected()) if self.builder else ()), *self.others_failed]
         boxes = self.builder.finished_boxes() if self.builder else []
         report = BuildReport(
             self._started,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -202,7 +203,10 @@ def test_an_interrupted_build_is_reported(small: Project, monkeypatch: pytest.Mo
     monkeypatch.setenv("FLATPACK_SUMMARY", os.fspath(small.root / "s.md"))
     small.edit("warehouse/small/flatpack.toml", "tr a-z A-Z", "sleep 20; tr a-z A-Z")
     build = start(small, "build:small")
-    time.sleep(2.5)
+    end = time.monotonic() + 15
+    while not list((small.cache / "tmp").glob("*/run-*")):  # where the step runs
+        assert time.monotonic() < end
+        time.sleep(0.05)
     build.send_signal(signal.SIGINT)
     said, _ = build.communicate(timeout=60)
     assert "Traceback" not in said
@@ -292,7 +296,7 @@ def test_locked_builds_with_a_lock_that_fits_and_leaves_it(small: Project) -> No
     assert (lock.read_bytes(), lock.stat().st_mtime_ns) == before
 
 
-# --- disks that are full or read-only, and clocks
+# --- disks that are full or read-only
 
 needs_bubblewrap = pytest.mark.skipif(bool(bubblewrap_problem()), reason=bubblewrap_problem() or "it works")
 
@@ -308,11 +312,17 @@ def inside(project: Project, mounts: Sequence[str], *arguments: str) -> subproce
     return done
 
 
+def full_disk(project: Project, folder: str) -> list[str]:
+    """A disk without a free byte at ``folder``."""
+    fill = f'head -c 100000 /dev/zero > {folder}/full; exec "$@"'
+    mount = ["--size", "65536", "--tmpfs", os.fspath(project.root / folder)]
+    return [*mount, "--chdir", os.fspath(project.root), "sh", "-c", fill, "sh"]
+
+
 @needs_bubblewrap
 def test_a_full_disk_under_the_record_costs_only_the_record(small: Project) -> None:
     edit(small)
-    full = ["--size", "4096", "--tmpfs", os.fspath(small.root / "build")]
-    done = inside(small, full, "build", "small", "--junit", "j.xml")
+    done = inside(small, full_disk(small, "build"), "build", "small", "--junit", "j.xml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning: the record of this build is not complete" in done.stdout
     assert "No space left on device" in done.stdout
@@ -324,11 +334,7 @@ def test_a_full_disk_under_the_record_costs_only_the_record(small: Project) -> N
 def test_a_full_disk_under_the_summary_is_an_error(small: Project) -> None:
     edit(small)
     (small.root / "report").mkdir()
-    full = ["--size", "4096", "--tmpfs", os.fspath(small.root / "report"), "--chdir", os.fspath(small.root)]
-    fill = 'head -c 100000 /dev/zero > report/full; exec "$@"'
-    done = inside(
-        small, [*full, "sh", "-c", fill, "sh"], "build", "small", "--summary", "report/s.md", "--junit", "j.xml"
-    )
+    done = inside(small, full_disk(small, "report"), "build", "small", "--summary", "report/s.md", "--junit", "j.xml")
     assert done.returncode != 0
     assert "cannot write the summary of the build" in done.stderr
     assert "No space left on device" in done.stderr
@@ -344,7 +350,8 @@ def test_a_read_only_project(small: Project) -> None:
     edit(small)
     done = inside(small, frozen, "build", "small")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "cannot write dist/small-0.1.0-" in done.stdout
+    assert re.search(r"cannot write .*dist/small-0\.1\.0-", done.stdout)
+    assert "make dist writable" in done.stdout
     assert "Read-only file system" in done.stdout
     refused = inside(small, frozen, "build", "small", "--summary", "s.md")
     assert refused.returncode != 0
@@ -360,21 +367,3 @@ def test_a_read_only_build_folder_costs_only_memory(small: Project) -> None:
     done = inside(small, frozen, "build", "small")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning: the record of this build is not complete" in done.stdout
-
-
-@pytest.mark.parametrize("years", [-30, 30], ids=["long ago", "in the future"])
-def test_times_of_files_decide_nothing(small: Project, years: int) -> None:
-    """What a clock that jumps leaves behind: files that are older, or newer, than everything."""
-    when = time.time() + years * 365 * 86400
-    words = small.root / "warehouse/small/words.txt"
-    os.utime(words, (when, when))
-    assert small.built("build:small") == []
-    words.write_text("HELLO small\n")  # as long as before
-    os.utime(words, (when, when))
-    assert "run:small/greeting" in small.built("build:small")
-    words.write_text("hello SMALL\n")
-    os.utime(words, (when, when))
-    assert "run:small/greeting" in small.built("build:small")
-    for path in small.root.rglob("*"):
-        os.utime(path, (when, when), follow_symlinks=False)
-    assert small.built("build:small") == []

@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from flatpack_build import events
 from flatpack_build.box.manifest_toml import render_manifest
 from flatpack_build.box.payload import PayloadManifest
+from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, StepError
+from flatpack_build.materials import Materials, ModelUse
 from flatpack_build.params import PackParams
 from flatpack_build.steps import pack
+from tests.gguf_files import gguf
 
 MANIFEST = {
     "targets": ["pi5"],
@@ -92,7 +95,8 @@ PLACES = {"own": "", "model": "models/model.gguf", "device": "device.sh", "index
 def test_everything_is_in_its_place(tmp_path: Path, inputs: dict[str, Path]) -> None:
     (inputs["own"] / "empty" / "inner").mkdir(parents=True)
     out = _pack(tmp_path, _params(PLACES), inputs)
-    assert sorted(path.name for path in out.iterdir()) == ["payload.json", "payload.tar.zst"]
+    made = ["payload.json", "payload.tar.zst", "provenance.json", "sbom.cdx.json"]
+    assert sorted(path.name for path in out.iterdir()) == made
     archive = _archive(out)
     assert {name: f"{member.mode:o}" for name, member in archive.items()} == {
         "chat": "755",
@@ -106,9 +110,13 @@ def test_everything_is_in_its_place(tmp_path: Path, inputs: dict[str, Path]) -> 
         "chat/index/chunks.jsonl": "644",
         "chat/index/index.hnsw": "644",
         "chat/models/model.gguf": "644",
+        "chat/provenance.json": "644",
+        "chat/sbom.cdx.json": "644",
     }
     assert _content(out, "chat/models/model.gguf") == b"GGUF"
     assert _content(out, "chat/payload.json") == (out / "payload.json").read_bytes()
+    for name in ("provenance.json", "sbom.cdx.json"):
+        assert _content(out, f"chat/{name}") == (out / name).read_bytes()
     manifest = PayloadManifest.decode((out / "payload.json").read_bytes())
     assert (manifest.flatpack, manifest.version, manifest.target) == ("chat", "0.1.0", "pi5")
     assert manifest.folders == ("empty/inner",)
@@ -202,7 +210,7 @@ def test_folder_time_umask_and_hash_seed_change_no_byte(tmp_path: Path, inputs: 
     job = json.dumps([_params(PLACES).to_json(), {name: str(path) for name, path in moved.items()}, str(second)])
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     subprocess.run([sys.executable, "-c", code, job], check=True, env=environment)
-    for name in ("payload.tar.zst", "payload.json"):
+    for name in ("payload.tar.zst", "payload.json", "provenance.json", "sbom.cdx.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
@@ -234,6 +242,8 @@ def test_inputs_are_left_alone(tmp_path: Path, inputs: dict[str, Path]) -> None:
         ({"a": "1"}, {"a/b": "1"}, r"\(input 'one'\).*\(input 'two'\) need one name for both a file and a folder"),
         ({"flatpack.toml": ""}, {"Flatpack.toml": ""}, "the resolved manifest.*differ only in case"),
         ({"payload.json": "1"}, {}, "input 'one' has a file 'payload.json'"),
+        ({"provenance.json": "1"}, {}, "input 'one' has a file 'provenance.json'"),
+        ({"sbom.cdx.json": "1"}, {}, "input 'one' has a file 'sbom.cdx.json'"),
         ({"a\\b": "1"}, {}, r"of input 'one' has a backslash"),
         ({"a\nb": "1"}, {}, "control character"),
     ],
@@ -285,6 +295,26 @@ def test_what_is_no_plain_file_is_not_packed(tmp_path: Path, kind: str) -> None:
 def test_a_manifest_that_cannot_be_written(tmp_path: Path, manifest: str) -> None:
     with pytest.raises(StepError, match="resolved manifest"):
         _pack(tmp_path, _params({}, manifest=manifest), {})
+
+
+def test_the_bill_describes_the_model_that_is_packed(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    inputs["model"].chmod(0o644)
+    inputs["model"].write_bytes(gguf())
+    materials = Materials(builder="1", license="MIT", model=ModelUse("gguf", "F16")).encode()
+    out = _pack(tmp_path, _params(PLACES, materials=materials), inputs)
+    bill = json.loads((out / "sbom.cdx.json").read_text())
+    (model,) = (part for part in bill["components"] if part["type"] == "machine-learning-model")
+    assert model["hashes"][0]["content"] == Digest.of_bytes(gguf())
+    assert model["modelCard"]["modelParameters"]["modelArchitecture"] == "llama"
+    provenance = json.loads((out / "provenance.json").read_text())
+    subjects = {item["name"]: item["digest"]["sha256"] for item in provenance["subject"]}
+    manifest = PayloadManifest.decode((out / "payload.json").read_bytes())
+    assert subjects == {file.path: file.sha256 for file in manifest.files if file.path != "provenance.json"}
+
+
+def test_materials_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match="no materials"):
+        _pack(tmp_path, _params({}, materials="{"), {})
 
 
 def test_progress_is_in_bytes(tmp_path: Path, inputs: dict[str, Path]) -> None:
