@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import bench_build, bench_noop, bench_store
+from benchmarks import bench_box, bench_build, bench_noop, bench_store
 
 FOLDER = Path("build/bench")
 
@@ -13,6 +13,7 @@ for title, lines in (
     ("One flatpack with a real model", bench_build.report),
     ("A large warehouse with nothing to do", lambda: bench_noop.report(FOLDER.resolve(), 1000)),
     ("The store", bench_store.report),
+    ("Boxes", bench_box.report),
 ):
     print(f"\n{title}")
     for line in lines():

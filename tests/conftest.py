@@ -15,8 +15,8 @@ def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
     monkeypatch.setenv("FLATPACK_CACHE", os.fspath(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("FLATPACK_CONFIG", os.fspath(tmp_path_factory.mktemp("config")))
     for name in (
-        "FLATPACK_SIGNING_KEY", "FLATPACK_MODEL_SIGNING_KEY",
-        "FLATPACK_PASSPHRASE", "FLATPACK_VERIFY_CACHE", "FLATPACK_LOCKED", "FLATPACK_TRUST",
+        "FLATPACK_SIGNING_KEY", "FLATPACK_MODEL_SIGNING_KEY", "FLATPACK_PASSPHRASE", "FLATPACK_PASSPHRASE_FILE",
+        "FLATPACK_VERIFY_CACHE", "FLATPACK_LOCKED", "FLATPACK_TRUST",
         "FLATPACK_SUMMARY", "FLATPACK_JUNIT", "FLATPACK_RECORD", "GITHUB_STEP_SUMMARY",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)

@@ -14,10 +14,11 @@ from pathlib import Path
 from flatpack_build.errors import KeyFileError, Place
 
 VARIABLE = "FLATPACK_PASSPHRASE"
+FILE_VARIABLE = "FLATPACK_PASSPHRASE_FILE"
 MAX_LENGTH = 1023
 """Bytes; OpenSSL takes no more."""
 
-_SOURCES = f"set {VARIABLE}, or use --passphrase-file or --passphrase-fd"
+_SOURCES = f"set {VARIABLE} or {FILE_VARIABLE}, or use --passphrase-file or --passphrase-fd"
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,14 @@ class Passphrase:
 def passphrase_from(
     environment: Mapping[str, str], *, file: Path | None = None, descriptor: int | None = None
 ) -> Passphrase:
-    """The source that a command's options name, or else this process's terminal. Raises ``KeyFileError`` for both."""
+    """The source that a command's options or the environment name, or else this process's terminal.
+
+    Raises ``KeyFileError`` where the options name two.
+    """
     if file is not None and descriptor is not None:
         raise KeyFileError("a passphrase can come from a file or from a file descriptor, not from both")
+    if file is None and descriptor is None and VARIABLE not in environment and environment.get(FILE_VARIABLE):
+        file = Path(environment[FILE_VARIABLE])  # for builds, which have no options for it
     return Passphrase(file, descriptor, environment, terminal_prompt())
 
 

@@ -19,6 +19,7 @@ from flatpack_build.reproducibility import Verified, Verifier, faketime_library
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
+from flatpack_build.store.use import CacheUse
 from flatpack_build.versions import tool_version
 from flatpack_build.views import View, size_text, time_text, view_for
 
@@ -45,7 +46,9 @@ def build_twice(project: Project, names: tuple[str, ...]) -> int:
         flatpack, _, target = name.partition("@")
         wanted.setdefault(flatpack, set()).add(target)
     scratch = Scratch(project.cache)
+    use = CacheUse(project.cache)
     view = view_for(sys.stdout)
+    use.hold(lambda: view.line("waiting: the cache is being cleaned up"))
     try:
         for flatpack, targets in wanted.items():
             graph = planner.graph(flatpack)
@@ -53,6 +56,7 @@ def build_twice(project: Project, names: tuple[str, ...]) -> int:
     finally:
         view.close()
         scratch.close()
+        use.release()
     return 0
 
 

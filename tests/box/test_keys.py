@@ -21,7 +21,7 @@ from flatpack_build.box.keys import (
     parse_public_key,
     public_half,
 )
-from flatpack_build.box.passphrase import Passphrase
+from flatpack_build.box.passphrase import Passphrase, passphrase_from
 from flatpack_build.box.signature import SignatureHash, sign_digest
 from flatpack_build.errors import KeyFileError
 from tests.box.samples import KeyPair
@@ -287,3 +287,14 @@ def test_a_damaged_private_key_signs_nothing(tmp_path: Path) -> None:
     ).private_key(unsafe_skip_rsa_key_validation=True)
     with pytest.raises(KeyFileError, match="damaged"):
         sign_digest(bytes(32), dataclasses.replace(key, rsa=damaged), SignatureHash.SHA256)
+
+
+def test_the_passphrase_file_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from a file\n")
+    environment = {"FLATPACK_PASSPHRASE_FILE": str(tmp_path / "secret")}
+    assert passphrase_from(environment).read("x") == b"from a file"
+    assert passphrase_from(environment | {"FLATPACK_PASSPHRASE": "nearer"}).read("x") == b"nearer"
+    (tmp_path / "other").write_text("named\n")
+    assert passphrase_from(environment, file=tmp_path / "other").read("x") == b"named"
+    with pytest.raises(KeyFileError, match="cannot be read"):
+        passphrase_from({"FLATPACK_PASSPHRASE_FILE": str(tmp_path / "missing")}).read("x")

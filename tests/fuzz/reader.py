@@ -23,11 +23,11 @@ from flatpack_build.box.extract import FolderSink, extract_verified
 from flatpack_build.box.frame import FrameError, frame_end
 from flatpack_build.box.keys import generate_key, load_private_key, load_public_key
 from flatpack_build.box.landing import landing
-from flatpack_build.box.provenance import PROVENANCE_NAME
-from flatpack_build.box.sbom import SBOM_NAME
 from flatpack_build.box.limits import Limits
 from flatpack_build.box.passphrase import Passphrase
 from flatpack_build.box.payload import MANIFEST_NAME, PayloadFile, PayloadManifest
+from flatpack_build.box.provenance import PROVENANCE_NAME
+from flatpack_build.box.sbom import SBOM_NAME
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, VerificationError
 
