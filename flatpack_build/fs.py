@@ -162,19 +162,23 @@ def link_or_copy(source: Path, destination: Path, *, mode: int = 0o444) -> str:
 
 def replace_with_link(source: Path, destination: Path, *, mode: int = 0o444) -> str:
     """``link_or_copy`` over whatever stands at ``destination``, with no moment in which it is missing or half."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    name = _short(destination.name)
-    with _claimed(destination.with_name(f".{name}.lock")):
-        new = destination.with_name(f".{name}.new")
+    folder = destination.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # the folder itself: a file for the lock could be left behind
+        if stat.S_IMODE(source.stat().st_mode) == mode and destination.exists() and destination.samefile(source):
+            return "hardlink"  # rename() between two names of one inode would do nothing and leave both
+        new = folder / f".{_short(destination.name)}.new"
         new.unlink(missing_ok=True)  # a killed writer's
         try:
             how = link_or_copy(source, new, mode=mode)
-            if destination.exists() and destination.samefile(new):
-                return how  # rename() between two names of one inode does nothing and leaves both
             os.replace(new, destination)
         finally:
             new.unlink(missing_ok=True)
-    return how
+        return how
+    finally:
+        os.close(fd)
 
 
 def walk_files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

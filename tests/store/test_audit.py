@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatpack_build.action import Action, Output, SourceFile
-from flatpack_build.digest import Digest
+from flatpack_build.digest import ActionKey, Digest
 from flatpack_build.errors import StoreError
 from flatpack_build.events import listening
 from flatpack_build.runner import Runner
@@ -135,6 +136,16 @@ def test_a_damaged_entry_goes(cache: Cache, old: bytes, new: bytes) -> None:
     (found,) = audit(cache.root, jobs=2).findings
     assert (found.kind, found.name) == ("damaged entry", key)
     assert key not in cache.known()
+
+
+def test_an_entry_whose_key_is_not_made_of_parts_is_good(cache: Cache) -> None:
+    """As for the documents that stand beside a box."""
+    for action in take_inventory(cache.root).actions:
+        if action.result is not None and action.result.action == "run:a":
+            key = ActionKey("c" * 64)
+            cache.actions.put(replace(action.result, key=key, step="companions", parts=()))
+    assert len(cache.known()) == 4
+    assert audit(cache.root, jobs=2).findings == ()
 
 
 def test_an_entry_under_the_name_of_another_goes(cache: Cache) -> None:
