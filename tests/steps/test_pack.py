@@ -231,7 +231,7 @@ def test_inputs_are_left_alone(tmp_path: Path, inputs: dict[str, Path]) -> None:
         (
             {"readme": "1"},
             {"README": "1"},
-            r"'readme' \(input 'one'\) and 'README' \(input 'two'\) differ only in case",
+            r"'README' \(input 'two'\) and 'readme' \(input 'one'\) differ only in case",
         ),
         (
             {"docs/a": "1"},
