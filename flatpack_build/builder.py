@@ -16,6 +16,8 @@ from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
+from flatpack_build.planner import surroundings
+from flatpack_build.pools import Admission, PeakMemory, Pool, needs
 from flatpack_build.record import Record
 from flatpack_build.runner import Ran, Runner
 from flatpack_build.store.digests import DigestCache
@@ -43,7 +45,7 @@ class Signer(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an action of this build ended. ``seconds`` is wall time spent on it now."""
+    """How an action of this build ended. ``seconds`` is wall time spent on it now, not waiting for cores or memory."""
 
     state: State
     seconds: float
@@ -63,7 +65,10 @@ class FinishedBox:
 
 
 class Builder:
-    """Judges and runs the actions of some graphs. ``check`` is for one thread at a time, ``run`` for many."""
+    """Judges and runs the actions of some graphs. ``check`` is for one thread at a time, ``run`` for many.
+
+    Without a ``pool`` nothing waits for cores and memory.
+    """
 
     def __init__(
         self,
@@ -76,6 +81,8 @@ class Builder:
         boxes: Path,
         record: Record,
         forced: Collection[str] = (),
+        pool: Pool | None = None,
+        peaks: PeakMemory | None = None,
     ) -> None:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
@@ -87,6 +94,8 @@ class Builder:
         self._folder = boxes
         self._record = record
         self._forced = set(forced)
+        self._pool = pool
+        self._peaks = peaks
         self._trees: dict[Digest, Tree] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
@@ -169,7 +178,7 @@ class Builder:
         ran = self._run_action(name, listener, force=name in self._forced or name in self.outcomes)
         if name in self._boxes:
             self._finish_box(name, ran.result)
-        outcome = Outcome(ran.state, time.monotonic() - start, ran.result)
+        outcome = Outcome(ran.state, time.monotonic() - start - ran.waited, ran.result)
         self.outcomes[name] = outcome
         return outcome
 
@@ -184,9 +193,26 @@ class Builder:
                 self._record.add(name, action.step, inputs, ran)
                 return ran
         self._provide(action, inputs, listener)
-        ran = self._runner.run(action, parts, inputs, listener, force=force)
+        size = sum(source.size for source in inputs.values())
+        ran = self._runner.run(
+            action,
+            parts,
+            inputs,
+            listener,
+            force=force,
+            admission=self._admission(action, size),
+            around=surroundings(action, self._actions.values()),
+        )
+        if self._peaks:
+            self._peaks.saw(name, size, ran.result.peak_memory)
         self._record.add(name, action.step, inputs, ran)
         return ran
+
+    def _admission(self, action: Action, size: int) -> Admission | None:
+        if self._pool is None:
+            return None
+        peak = self._peaks.of(action.name, size) if self._peaks else 0
+        return self._pool.admission(needs(action.params, size, self._pool.capacity, peak))
 
     def _provide(self, action: Action, inputs: Mapping[str, InputDigest], listener: Listener) -> None:
         """Put everything the action reads into the store: the user's files, and outputs that were evicted since."""
@@ -292,5 +318,7 @@ class Builder:
         return found
 
     def close(self) -> None:
-        """Keep what was learned about the user's files."""
+        """Keep what was learned about the user's files, and about the memory that actions need."""
         self._digests.save()
+        if self._peaks:
+            self._peaks.save()

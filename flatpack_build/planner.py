@@ -8,17 +8,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from flatpack_build import __version__
+from flatpack_build.action import Action, SourceTree
 from flatpack_build.digest import Digest, Json, canonical_json
-from flatpack_build.errors import PlanError, SourceError
+from flatpack_build.errors import ManifestError, Place, PlanError, SourceError
 from flatpack_build.fs import atomic_write
 from flatpack_build.graph import Graph
+from flatpack_build.manifest.document import read_document
+from flatpack_build.params import RunParams
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
+from flatpack_build.undeclared import Surroundings
 
 _FORMAT = 1
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
@@ -122,8 +126,7 @@ class Planner:
         )
 
     def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path) -> Graph:
-        from flatpack_build.manifest.document import read_document  # these bring pydantic: not on the hot path
-        from flatpack_build.manifest.load import check_name, load_manifest
+        from flatpack_build.manifest.load import check_name, load_manifest  # these bring pydantic: not on the hot path
         from flatpack_build.manifest.lock import check_lock, read_lock
         from flatpack_build.needs import all_needs
         from flatpack_build.plan import Question, plan
@@ -183,6 +186,38 @@ class Planner:
         with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
             atomic_write(kept, canonical_json(value))
         return graph
+
+
+def surroundings(action: Action, actions: Iterable[Action]) -> Surroundings | None:
+    """What lies around a declared build step; ``None`` for other actions. ``actions``: all of the build."""
+    source = action.inputs.get("files")
+    if not isinstance(action.params, RunParams) or not isinstance(source, SourceTree):
+        return None
+    manifest = Path(source.root, "flatpack.toml")
+    name, target = action.params.name, action.name.partition("@")[2]
+    place, declared = Place(os.fspath(manifest)), source.files
+    with contextlib.suppress(ManifestError):  # edited since: then only the file is named
+        document = read_document(manifest)
+        for keys in (("target", target, "build", name), ("build", name)):
+            table: object = document.data
+            for key in keys:
+                table = table.get(key) if isinstance(table, dict) else None
+            if isinstance(table, dict) and (keys[0] == "build" or "inputs" in table):
+                place = document.key_place(keys)
+                listed = table.get("inputs", ())
+                declared = (listed,) if isinstance(listed, str) else tuple(listed)
+                break
+    made = {
+        output: other.params.name
+        for other in actions
+        if isinstance(other.params, RunParams)
+        and other.params.name != name
+        and (tree := other.inputs.get("files"))
+        and isinstance(tree, SourceTree)
+        and tree.root == source.root
+        for output in other.params.outputs
+    }
+    return Surroundings(name, place, source.root, declared, list_files(Path(source.root)), made)
 
 
 _HOST = "(this machine)"

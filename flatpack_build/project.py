@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flatpack_build.errors import ManifestError, UsageError
+from flatpack_build.machine import Capacity, machine
 from flatpack_build.manifest.document import Document, read_document
 from flatpack_build.manifest.wording import describe, did_you_mean, toml_text
 
@@ -42,7 +43,9 @@ class Settings:
     trusted_keys: tuple[str, ...] = ()
     """Public keys, PEM files, that may have signed what comes in."""
     jobs: int = 0
-    """Actions at once; 0: as many as there are cores."""
+    """Actions at once, each on one core; 0: as many as there are cores."""
+    memory_mb: int = 0
+    """What all actions together may need, in MB; 0: nine tenths of what the machine, or the container, has."""
 
 
 _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
@@ -54,6 +57,7 @@ _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
     "signing_key": "keys/release.pem",
     "trusted_keys": ("keys/vendor.pub.pem",),
     "jobs": 4,
+    "memory_mb": 4000,
 }
 
 
@@ -105,11 +109,12 @@ class Project:
     @property
     def jobs(self) -> int:
         """How many actions may run at once: at least 1."""
-        if self.settings.jobs:
-            return self.settings.jobs
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return self.capacity.cores
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        """What all actions together may take."""
+        return machine(cores=self.settings.jobs, memory_mb=self.settings.memory_mb)
 
     def flatpacks(self) -> list[str]:
         """The names of the warehouse's flatpacks, sorted; reads none. Raises ``UsageError`` without a warehouse."""

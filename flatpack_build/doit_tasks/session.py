@@ -14,6 +14,7 @@ from flatpack_build.errors import KeyFileError
 from flatpack_build.events import Listener
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
+from flatpack_build.pools import PeakMemory, Pool
 from flatpack_build.project import Project
 from flatpack_build.record import Record
 from flatpack_build.runner import Runner
@@ -71,6 +72,8 @@ class Session:
             boxes=self.project.dist,
             record=Record(self.project.build / "record.jsonl"),
             forced=forced,
+            pool=Pool(self.project.capacity),
+            peaks=PeakMemory(self.project.build / "peak-memory.json"),
         )
         return self.builder
 

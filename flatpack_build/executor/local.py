@@ -15,8 +15,10 @@ from typing import IO
 
 from flatpack_build.errors import ERROR_TYPES, CrashError, FlatpackError, Place, StepError
 from flatpack_build.events import Listener, listening
+from flatpack_build.executor.declared import run_declared
 from flatpack_build.executor.protocol import Execution, Job
 from flatpack_build.steps.table import step_function
+from flatpack_build.tracing import wanted
 
 _LOG_LINES = 20
 _LAST_WORDS = 10.0  # seconds
@@ -61,10 +63,17 @@ class LocalExecutor:
             peak = 0
             try:
                 with listening(collector):
-                    step_function(job.params.step)(job.params, job.inputs, job.out)
+                    self._in_place(job)
             except OSError as error:
                 raise StepError(f"{job.name}: {error}", hint="check the disk and its permissions") from error
         return Execution(time.monotonic() - start, peak, tuple(collector.notes))
+
+    def _in_place(self, job: Job) -> None:
+        step = step_function(job.params.step)
+        if job.around is None:
+            step(job.params, job.inputs, job.out)
+        else:
+            run_declared(step, job, job.around, trace=wanted(self._environment))
 
     def _child_environment(self, step: str) -> dict[str, str]:
         if step == "fetch":

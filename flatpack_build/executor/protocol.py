@@ -9,6 +9,7 @@ from typing import Protocol
 
 from flatpack_build.events import Listener
 from flatpack_build.params import Params
+from flatpack_build.undeclared import Surroundings
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Job:
     params: Params
     inputs: Mapping[str, Path]
     out: Path
+    around: Surroundings | None = None
+    """Of a declared build step: what lies around it, to explain what it misses."""
 
 
 @dataclass(frozen=True)
