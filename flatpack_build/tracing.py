@@ -130,7 +130,7 @@ def strace_arguments(fifo: str) -> list[str]:
 
 
 _FLAGS = (
-    "-f", "--seccomp-bpf", "-y", "-xx", "-s", "4096", "-q", "-e", "trace=%file", "-e", "signal=none",
+    "-f", "--seccomp-bpf", "-y", "-xx", "-s", "4096", "-q", "-e", "trace=%file",
 )  # fmt: skip
 
 

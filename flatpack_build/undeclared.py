@@ -219,7 +219,7 @@ class _Search:
             found = list(self._exactly(name))
             if found:
                 yield from found
-            elif is_pattern(name) and any(matches(path, name) for path in self._missing):
+            elif is_pattern(name) and re.search(r"\w", name) and any(matches(path, name) for path in self._missing):
                 yield Finding(name, name, True)  # the shell hands on a pattern that nothing fits
             elif name not in self._seen.given:
                 yield from self._elsewhere(name)
