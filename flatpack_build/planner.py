@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatpack_build import __version__
-from flatpack_build.action import Action, SourceTree
+from flatpack_build.action import Action, SourceTree, Surroundings
 from flatpack_build.digest import Digest, Json, canonical_json
 from flatpack_build.errors import ManifestError, Place, PlanError, SourceError
 from flatpack_build.fs import atomic_write
@@ -22,7 +22,6 @@ from flatpack_build.manifest.document import read_document
 from flatpack_build.params import RunParams
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
-from flatpack_build.undeclared import Surroundings
 
 _FORMAT = 1
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})

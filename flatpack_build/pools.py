@@ -119,7 +119,7 @@ class Admission:
 def _too_much(wanted: Needs, capacity: Capacity) -> str:
     if wanted.memory > capacity.memory:
         return (
-            f"it may need {_gigabytes(wanted.memory)} of memory, and there are {_gigabytes(capacity.memory)} for builds: "
+            f"it may need {_size_text(wanted.memory)} of memory, and there are {_size_text(capacity.memory)} for builds: "
             "it ran alone"
         )
     if wanted.cores > capacity.cores:
@@ -127,8 +127,8 @@ def _too_much(wanted: Needs, capacity: Capacity) -> str:
     return ""
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / MB:.0f} MB"
+def _size_text(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / MB:.0f} MB"
 
 
 class PeakMemory:

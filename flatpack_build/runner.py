@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flatpack_build.action import Action
+from flatpack_build.action import Action, Surroundings
 from flatpack_build.digest import ActionKey, Json
 from flatpack_build.errors import CrashError
 from flatpack_build.events import Listener
@@ -25,7 +25,6 @@ from flatpack_build.pools import Admission
 from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
 from flatpack_build.store.local import LocalActionCache, Scratch, cannot
 from flatpack_build.store.protocol import ActionResult, Store
-from flatpack_build.undeclared import Surroundings
 
 
 @dataclass(frozen=True)

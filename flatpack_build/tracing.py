@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -159,11 +158,6 @@ def strace_problem() -> str:
     if trace.status != 7:
         return done.stderr.decode(errors="replace").strip() or f"{program} traces nothing"
     return ""
-
-
-def wanted(environment: Mapping[str, str]) -> bool:
-    """``FLATPACK_TRACE=1``."""
-    return environment.get("FLATPACK_TRACE", "") not in ("", "0")
 
 
 def _decoded(text: str) -> str:

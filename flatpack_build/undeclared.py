@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from flatpack_build.errors import Place, StepError
+from flatpack_build.action import Surroundings
+from flatpack_build.errors import StepError
 from flatpack_build.patterns import covers, is_pattern, matches
 
 _SHOWN = 5
@@ -31,23 +32,6 @@ _MODULE = re.compile(r"No module named '?([\w.]+)")
 _NO_MAKEFILE = re.compile(r"no makefile found", re.I)
 _QUOTED = re.compile(r"(?<!\w)'([^']+)'|\"([^\"]+)\"|[`\u2018]([^'\u2019]+)['\u2019]")
 _LOOSE = "'\"`\u2018\u2019()[]{}<>,;:!?"
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What lies around the declared build step ``name``: nothing of this is part of its action key."""
-
-    name: str
-    place: Place
-    """Where ``[build.<name>]`` stands."""
-    root: str
-    """The flatpack's folder."""
-    inputs: tuple[str, ...]
-    """As they are declared."""
-    files: tuple[str, ...]
-    """All files of the flatpack, relative to ``root``."""
-    made: Mapping[str, str]
-    """What the other build steps make: path or pattern -> the step's name."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from flatpack_build.action import Surroundings
 from flatpack_build.errors import Place, StepError
-from flatpack_build.undeclared import Observed, Surroundings, explained, refusal
+from flatpack_build.undeclared import Observed, explained, refusal
 
 FILES = (
     "Makefile", "README.md", "chart.tpl", "data/more/deep.csv", "data/my words.csv", "data/words.csv", "flatpack.toml",
@@ -18,7 +19,9 @@ def around(*inputs: str, root: str = "/home/me/warehouse/x") -> Surroundings:
     return Surroundings("page", Place("flatpack.toml", 7, 8), root, inputs, FILES, MADE)
 
 
-def seen(printed: str = "", *, given: tuple[str, ...] = ("make.py",), missed: tuple[str, ...] = (), **more: str) -> Observed:
+def seen(
+    printed: str = "", *, given: tuple[str, ...] = ("make.py",), missed: tuple[str, ...] = (), **more: str
+) -> Observed:
     outputs = (more.get("output", "out.html"),)
     return Observed(frozenset(given), outputs, "/run/flatpack", printed, missed)
 
@@ -129,7 +132,9 @@ def test_a_name_from_another_folder_is_a_guess_and_says_so(printed: str, entry: 
 
 def test_a_file_that_is_only_mentioned() -> None:
     error = said("checking data/words.csv ... bad format")
-    assert error.hint.startswith("it printed 'data/words.csv', a file of the flatpack that is not among its inputs; if it")
+    assert error.hint.startswith(
+        "it printed 'data/words.csv', a file of the flatpack that is not among its inputs; if it"
+    )
     assert said("checking Makefile ... bad format").hint == "the general hint"
 
 
@@ -152,9 +157,7 @@ def test_a_step_that_never_started_only_gets_its_place() -> None:
 def test_a_step_that_goes_on_without() -> None:
     problem = refusal(around("make.py"), seen("cat: data/words.csv: No such file or directory\n"))
     assert problem is not None
-    assert problem.message == (
-        "build step 'page' looked for data/words.csv, not among its inputs, and went on without"
-    )
+    assert problem.message == ("build step 'page' looked for data/words.csv, not among its inputs, and went on without")
     assert problem.hint == 'write in [build.page]: inputs = ["make.py", "data/words.csv"]'
 
 
@@ -175,7 +178,15 @@ def test_a_step_that_went_well_is_refused_only_for_what_is_certain(printed: str)
 
 
 def test_what_was_traced_and_not_printed() -> None:
-    missed = ("data/words.csv", "/home/me/warehouse/x/README.md", "lib.so", "../.git", "/etc/passwd", "out.html", "make.py")
+    missed = (
+        "data/words.csv",
+        "/home/me/warehouse/x/README.md",
+        "lib.so",
+        "../.git",
+        "/etc/passwd",
+        "out.html",
+        "make.py",
+    )
     problem = refusal(around("make.py"), seen(missed=missed))
     assert problem is not None
     assert problem.hint == 'write in [build.page]: inputs = ["make.py", "data/words.csv", "README.md"]'

@@ -6,13 +6,13 @@ The step itself knows nothing of this: what lies around it is no part of its key
 from __future__ import annotations
 
 from flatpack_build import events, fs
-from flatpack_build.action import StepFunction
+from flatpack_build.action import StepFunction, Surroundings
 from flatpack_build.errors import StepError, UsageError
 from flatpack_build.executor.protocol import Job
 from flatpack_build.params import RunParams
 from flatpack_build.sandbox import Observation, observing
 from flatpack_build.tracing import strace_problem
-from flatpack_build.undeclared import Observed, Surroundings, explained, refusal
+from flatpack_build.undeclared import Observed, explained, refusal
 
 
 def run_declared(step: StepFunction, job: Job, around: Surroundings, *, trace: bool) -> None:

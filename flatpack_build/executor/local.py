@@ -15,10 +15,8 @@ from typing import IO
 
 from flatpack_build.errors import ERROR_TYPES, CrashError, FlatpackError, Place, StepError
 from flatpack_build.events import Listener, listening
-from flatpack_build.executor.declared import run_declared
 from flatpack_build.executor.protocol import Execution, Job
 from flatpack_build.steps.table import step_function
-from flatpack_build.tracing import wanted
 
 _LOG_LINES = 20
 _LAST_WORDS = 10.0  # seconds
@@ -73,7 +71,11 @@ class LocalExecutor:
         if job.around is None:
             step(job.params, job.inputs, job.out)
         else:
-            run_declared(step, job, job.around, trace=wanted(self._environment))
+            # The sandbox and its words are needed only where such a step runs, not on the way to "nothing to do".
+            from flatpack_build.executor.declared import run_declared
+
+            trace = self._environment.get("FLATPACK_TRACE", "") not in ("", "0")
+            run_declared(step, job, job.around, trace=trace)
 
     def _child_environment(self, step: str) -> dict[str, str]:
         if step == "fetch":

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from flatpack_build.action import Surroundings
 from flatpack_build.events import Listener
 from flatpack_build.params import Params
-from flatpack_build.undeclared import Surroundings
 
 
 @dataclass(frozen=True)

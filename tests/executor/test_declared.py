@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flatpack_build import events
-from flatpack_build.action import StepFunction
+from flatpack_build.action import StepFunction, Surroundings
 from flatpack_build.errors import Place, StepError
 from flatpack_build.executor.declared import run_declared
 from flatpack_build.executor.local import LocalExecutor
@@ -24,7 +24,6 @@ from flatpack_build.params import Params, RunParams
 from flatpack_build.sandbox import Kind, bubblewrap_problem
 from flatpack_build.steps.run import run
 from flatpack_build.tracing import strace_problem
-from flatpack_build.undeclared import Surroundings
 
 needs_bubblewrap = pytest.mark.skipif(bool(bubblewrap_problem()), reason=f"bubblewrap: {bubblewrap_problem()}")
 needs_strace = pytest.mark.skipif(bool(strace_problem()), reason=strace_problem())
@@ -142,7 +141,9 @@ def test_a_file_outside_the_flatpack(flatpack: Flatpack, kind: Kind) -> None:
     (flatpack.root.parent / "shared").mkdir()
     (flatpack.root.parent / "shared/x").write_text("x")
     error = flatpack.fail(flatpack.job("cat ../shared/x > out.txt"), kind)
-    assert error.hint.startswith("it looked for ../shared/x, outside the flatpack's folder; inputs must lie in that folder")
+    assert error.hint.startswith(
+        "it looked for ../shared/x, outside the flatpack's folder; inputs must lie in that folder"
+    )
 
 
 @both
