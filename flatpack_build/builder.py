@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -10,19 +11,22 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
+from flatpack_build.admissions import Admissions
+from flatpack_build.companions import Companions, Making, ModelSigner
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
-from flatpack_build.events import Listener
+from flatpack_build.events import Listener, listening
 from flatpack_build.fingerprint import InputDigest, action_key, walk
-from flatpack_build.fs import replace_with_link, temporary_folder
+from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
-from flatpack_build.planner import surroundings
-from flatpack_build.pools import Admission, PeakMemory, Pool, needs
-from flatpack_build.record import Record
+from flatpack_build.last import last_file, read_last, write_last
+from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Ran, Runner
+from flatpack_build.stamps import Signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import kind_of, load_tree, missing
 from flatpack_build.store.protocol import ActionResult
+from flatpack_build.surroundings import surroundings
 from flatpack_build.tree import Tree, TreeEntry
 
 State = Literal["built", "cached", "up to date"]
@@ -39,8 +43,8 @@ class Signer(Protocol):
     @property
     def hash_name(self) -> str: ...
 
-    def sign(self, payload: Path, box: Path) -> None:
-        """Write ``box``: the payload and its signature. Raises ``FlatpackError``."""
+    def sign(self, payload: Path, box: Path) -> Digest:
+        """Write ``box``: the payload and its signature; say the sha256 of it all. Raises ``FlatpackError``."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class FinishedBox:
 class Builder:
     """Judges and runs the actions of some graphs. ``check`` is for one thread at a time, ``run`` for many.
 
-    Without a ``pool`` nothing waits for cores and memory.
+    Without ``admissions`` nothing waits for cores and memory.
     """
 
     def __init__(
@@ -75,18 +79,20 @@ class Builder:
         runner: Runner,
         graphs: Collection[Graph],
         *,
-        digests: DigestCache,
+        digests: Callable[[str], DigestCache],
         versions: Callable[[str], str],
         signer: Callable[[], Signer] | None,
         boxes: Path,
         record: Record,
         forced: Collection[str] = (),
-        pool: Pool | None = None,
-        peaks: PeakMemory | None = None,
+        model_signer: Callable[[], ModelSigner] | None = None,
+        clock: Callable[[], float] = time.time,
+        admissions: Admissions | None = None,
     ) -> None:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
         self._boxes = {box.pack: (graph.flatpack, box) for graph in graphs for box in graph.boxes}
+        self._by_flatpack = {graph.flatpack: graph for graph in graphs}
         self._graphs = {name: graph for graph in graphs for name in graph.actions}
         self._digests = digests
         self._versions = versions
@@ -94,11 +100,15 @@ class Builder:
         self._folder = boxes
         self._record = record
         self._forced = set(forced)
-        self._pool = pool
-        self._peaks = peaks
+        self._companions = Companions(runner, model_signer, started=clock(), clock=clock)
+        self._admissions = admissions
         self._trees: dict[Digest, Tree] = {}
+        self._files: dict[str, TreeEntry] = {}
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
+        self._built: set[ActionKey] = set()
+        self._box_keys: dict[str, tuple[ActionKey, ...]] = {}
+        self._parts_of: dict[str, list[tuple[str, Json]]] = {}
         self.outcomes: dict[str, Outcome] = {}
 
     # --- judging
@@ -113,19 +123,50 @@ class Builder:
         try:
             parts, _ = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
-            if result is None or not self._runner.store.contains(result.tree):
+            if result is None or not self._has_tree(result):
                 return False
             if name in self._boxes and self._box_in_place(name, result) is None:
                 return False
         except FlatpackError as error:
             self._checked[name] = error
             return False
-        self.outcomes[name] = Outcome("up to date", 0.0, result)
+        if result.key in self._built:  # another action of this very build has made it
+            self._record.add(ActionLine.of_result(name, "cached", 0.0, result))
+            self.outcomes[name] = Outcome("cached", 0.0, result)
+        else:
+            self.outcomes[name] = Outcome("up to date", 0.0, result)
         return True
 
-    def _parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+    def _has_tree(self, result: ActionResult) -> bool:
+        if not self._runner.store.contains(result.tree):
+            return False
+        try:
+            self._tree(result.tree)
+        except StoreError:
+            return False  # damaged, and so removed: the action runs again
+        return True
+
+    def problem(self, name: str) -> FlatpackError | None:
+        """The error that ``check`` met and that ``run`` will raise."""
+        return self._checked.get(name)
+
+    def known_parts(self, name: str) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
+        """The walk as far as it is known: inputs from actions without an outcome are left out. Raises ``FlatpackError``."""
+        sources = self._actions[name].inputs.items()
+        known = [key for key, source in sources if not isinstance(source, Output) or source.action in self.outcomes]
+        return self._parts(name, known)
+
+    def tree(self, digest: Digest) -> Tree:
+        """A tree that this build has met, or that the store holds. Raises ``StoreError``."""
+        return self._tree(digest)
+
+    def _parts(
+        self, name: str, only: Collection[str] | None = None
+    ) -> tuple[list[tuple[str, Json]], Mapping[str, InputDigest]]:
         action = self._actions[name]
-        inputs = {key: self._input_digest(source) for key, source in action.inputs.items()}
+        wanted = action.inputs if only is None else only
+        digests = self._digests(self._graphs[name].flatpack)
+        inputs = {key: self._input_digest(source, digests) for key, source in action.inputs.items() if key in wanted}
         tools = {tool: self._versions(tool) for tool in action.params.tools}
         return list(walk(action.params, inputs, tools)), inputs
 
@@ -135,13 +176,13 @@ class Builder:
             tree = self._trees[digest] = load_tree(self._runner.store, digest)
         return tree
 
-    def _input_digest(self, source: Input) -> InputDigest:
+    def _input_digest(self, source: Input, digests: DigestCache) -> InputDigest:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            digest, status = self._digests.digest(source.path)
-            return InputDigest("file", digest, status.st_size)
-        tree = self._source_tree(source)
+            entry = self._file(source.path, digests)
+            return InputDigest("file", entry.digest, entry.size)
+        tree = self._source_tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
 
@@ -160,59 +201,70 @@ class Builder:
         self._trees[part.digest] = part
         return InputDigest("tree", part.digest, part.size)
 
-    def _source_tree(self, source: SourceTree) -> Tree:
+    def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
         entries = []
-        for path in source.files:
-            digest, status = self._digests.digest(f"{source.root}/{path}")
-            entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
+        paths = [f"{source.root}/{path}" for path in source.files]
+        digests.prepare([path for path in paths if path not in self._files])
+        for name, path in zip(source.files, paths, strict=True):
+            file = self._file(path, digests)
+            entries.append(TreeEntry(name, file.kind, file.size, file.digest))
         return Tree.of(entries)
+
+    def _file(self, path: str, digests: DigestCache) -> TreeEntry:
+        """A file of the user's as it was when this build first looked: all actions of one build see the same."""
+        entry = self._files.get(path)
+        if entry is None:
+            digest, status = digests.digest(path)
+            entry = self._files[path] = TreeEntry(path, kind_of(status.st_mode), status.st_size, digest)
+        return entry
 
     # --- running
 
     def run(self, name: str, listener: Listener) -> Outcome:
         """Make the action's result and, for a pack, its box. Raises ``FlatpackError``."""
         start = time.monotonic()
+        try:
+            return self._run(name, listener, start)
+        except Exception as error:
+            parts, seconds = self._parts_of.get(name), time.monotonic() - start
+            self._record.add(ActionLine.of_failure(name, self._actions[name].step, seconds, error, parts))
+            raise
+
+    def _run(self, name: str, listener: Listener, start: float) -> Outcome:
         error = self._checked.pop(name, None)
         if error is not None:
             raise error
         ran = self._run_action(name, listener, force=name in self._forced or name in self.outcomes)
         if name in self._boxes:
-            self._finish_box(name, ran.result)
+            self._finish_box(name, ran.result, listener)
         outcome = Outcome(ran.state, time.monotonic() - start - ran.waited, ran.result)
+        self._record.add(ActionLine.of_result(name, ran.state, outcome.seconds, ran.result))
         self.outcomes[name] = outcome
         return outcome
 
     def _run_action(self, name: str, listener: Listener, *, force: bool) -> Ran:
         action = self._actions[name]
         parts, inputs = self._parts(name)
+        self._parts_of[name] = parts
         if not force:
             key = action_key(parts)
             found = self._runner.cache.get(key)
             if found is not None and self._runner.complete(found):
-                ran = Ran(found, "cached", 0.0)
-                self._record.add(name, action.step, inputs, ran)
-                return ran
+                return Ran(found, "cached", 0.0)
         self._provide(action, inputs, listener)
-        size = sum(source.size for source in inputs.values())
+        graph, size = self._graphs[name], sum(source.size for source in inputs.values())
         ran = self._runner.run(
             action,
             parts,
             inputs,
             listener,
             force=force,
-            admission=self._admission(action, size),
-            around=surroundings(action, self._actions.values()),
+            admission=self._admissions.admission(graph.flatpack, action, size) if self._admissions else None,
+            around=surroundings(action, graph.actions.values()),
         )
-        if self._peaks:
-            self._peaks.saw(name, size, ran.result.peak_memory)
-        self._record.add(name, action.step, inputs, ran)
+        if ran.state == "built":
+            self._built.add(ran.result.key)
         return ran
-
-    def _admission(self, action: Action, size: int) -> Admission | None:
-        if self._pool is None:
-            return None
-        peak = self._peaks.of(action.name, size) if self._peaks else 0
-        return self._pool.admission(needs(action.params, size, self._pool.capacity, peak))
 
     def _provide(self, action: Action, inputs: Mapping[str, InputDigest], listener: Listener) -> None:
         """Put everything the action reads into the store: the user's files, and outputs that were evicted since."""
@@ -232,7 +284,14 @@ class Builder:
         store = self._runner.store
         if store.contains(digest, size):
             return
-        taken = store.add_file(Path(path))
+        try:
+            with open(path, "rb"):
+                pass  # whether it can be read at all: what fails from here on is the cache
+            taken = store.add_file(Path(path))
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be read any more: {error.strerror}", hint="it was there when this build began"
+            ) from error
         if taken != digest:
             raise SourceError(f"{path} was changed while it was being built from", hint="build again")
 
@@ -250,6 +309,7 @@ class Builder:
             if whole:
                 return
             ran = self._run_action(source.action, listener, force=not self._runner.complete(producer))
+            self._record.add(ActionLine.of_result(source.action, ran.state, ran.seconds, ran.result))
         if ran.result.tree != producer.tree:
             raise StoreError(
                 f"{source.action} was made again, because the cache had lost its output, and came out different",
@@ -261,48 +321,72 @@ class Builder:
     def _box_key(self, payload: Digest, signer: Signer) -> ActionKey:
         return ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
 
+    def _making(self, name: str, box: Digest, result: ActionResult) -> Making:
+        graph = self._graphs[name]
+        closure = graph.closure([name]) - {name}
+        actions = {part: self.outcomes[part].result for part in graph.actions if part in closure}
+        inside = self._tree(result.tree)
+        file_name = self._boxes[name][1].file_name
+        return Making(file_name, box, self._payload(result).digest, inside, {**actions, name: result})
+
     def _payload(self, result: ActionResult) -> TreeEntry:
         entry = self._tree(result.tree).file(_PAYLOAD)
         assert entry is not None, "pack always makes a payload"
         return entry
 
     def _box_in_place(self, name: str, result: ActionResult) -> Path | None:
-        """The box's path if it stands there with the bytes that it should have."""
+        """The box's path if it stands there with the bytes that it should have, and so does what belongs beside it."""
         if self._signer is None:
             return None
-        box = self._runner.cache.get(self._box_key(self._payload(result).digest, self._signer()))
+        key = self._box_key(self._payload(result).digest, self._signer())
+        box = self._runner.cache.get(key)
         path = self._folder / self._boxes[name][1].file_name
         if box is None or not path.exists():
             return None
-        digest, _ = self._digests.digest(str(path))
-        return path if digest == box.tree else None
+        digests = self._digests(self._boxes[name][0])
+        making = self._making(name, box.tree, result)
+        self._box_keys[name] = key, *self._companions.keys(making)
+        digest, _ = digests.digest(str(path))
+        return path if digest == box.tree and self._companions.in_place(making, path, digests) else None
 
-    def _finish_box(self, name: str, result: ActionResult) -> None:
+    def _finish_box(self, name: str, result: ActionResult, listener: Listener) -> None:
         """Sign the payload, unless this key has signed it before, and link the box into the folder of boxes."""
         assert self._signer is not None, "a build that packs is given a signer"
         signer = self._signer()
         payload = self._payload(result)
         key = self._box_key(payload.digest, signer)
-        cache, store = self._runner.cache, self._runner.store
-        with cache.lock(key):
-            known = cache.get(key)
-            if known is None or not store.contains(known.tree, known.size):
-                with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
-                    start = time.monotonic()
-                    signer.sign(store.path(payload.digest), folder / _BOX)
-                    size = (folder / _BOX).stat().st_size
-                    blob = store.add_file(folder / _BOX, move=True)
-                seconds = round(time.monotonic() - start, 4)
-                known = ActionResult(key, name, "sign", blob, size, seconds, 0, (), ())
-                cache.put(known)
+        box = self._signed(key)
+        if box is None:
+            with self._runner.cache.lock(key):
+                box = self._signed(key) or self._sign(key, name, payload.digest, signer, listener)
         path = self._folder / self._boxes[name][1].file_name
+        source = self._runner.store.path(box)
+        digests = self._digests(self._boxes[name][0])
+        making = self._making(name, box, result)
+        self._box_keys[name] = key, *self._companions.keys(making)
+        self._companions.put(making, path, digests)  # the box comes last: where it stands, all of it stands
         try:
-            replace_with_link(store.path(known.tree), path)
-            self._digests.remember(str(path), known.tree)
+            replace_with_link(source, path)
+            digests.remember(str(path), box)
         except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}", hint="check the disk and its permissions"
-            ) from error
+            raise StoreError(f"cannot write {path}: {error.strerror}", hint=remedy(error, self._folder)) from error
+
+    def _signed(self, key: ActionKey) -> Digest | None:
+        """The box, if it has been signed before and is still whole."""
+        known = self._runner.cache.get(key)
+        return known.tree if known is not None and self._runner.store.contains(known.tree, known.size) else None
+
+    def _sign(self, key: ActionKey, name: str, payload: Digest, signer: Signer, listener: Listener) -> Digest:
+        store = self._runner.store
+        start = time.monotonic()
+        with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
+            with listening(listener):
+                digest = signer.sign(store.path(payload), folder / _BOX)
+            size = (folder / _BOX).stat().st_size
+            blob = store.add_file(folder / _BOX, digest, move=True)
+        seconds = round(time.monotonic() - start, 4)
+        self._runner.cache.put(ActionResult(key, name, "sign", blob, size, seconds, 0, (), ()))
+        return blob
 
     def finished_boxes(self) -> list[FinishedBox]:
         """The boxes of this build that stand in place, in the order of the graphs."""
@@ -317,8 +401,67 @@ class Builder:
             found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
         return found
 
-    def close(self) -> None:
-        """Keep what was learned about the user's files, and about the memory that actions need."""
-        self._digests.save()
-        if self._peaks:
-            self._peaks.save()
+    def keep_last(self, folder: Path) -> None:
+        """Keep the key of each action that was judged, for later explanations. A build of nothing writes nothing."""
+        outcomes = dict(self.outcomes)  # after Ctrl-C other threads may still be at work
+        for flatpack, graph in self._by_flatpack.items():
+            now = {name: outcomes[name] for name in graph.actions if name in outcomes}
+            path = last_file(folder, flatpack)
+            idle = all(outcome.state == "up to date" for outcome in now.values())
+            if not now or (idle and path.exists()):
+                continue
+            last = read_last(path)
+            kept = last.after(graph, {name: outcome.result.key for name, outcome in now.items()})
+            if kept != last:
+                with contextlib.suppress(OSError):  # it would have made a later explanation better
+                    write_last(path, kept)
+
+    def keys(self, flatpack: str) -> list[ActionKey]:
+        """The keys of all results of this build that the flatpack's boxes are made of, and of the boxes themselves."""
+        names = self._by_flatpack[flatpack].actions
+        actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
+        return [*actions, *(key for name, keys in self._box_keys.items() if name in names for key in keys)]
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is an action of this build."""
+        return name in self._actions
+
+    def lines(self, selected: Collection[str]) -> list[ActionLine]:
+        """How each action ended: those that ran in that order, then those that were up to date, and those of
+        ``selected`` that the build did not come to."""
+        ended = self._record.lines
+        lines = list(ended.values())
+        for name, outcome in list(self.outcomes.items()):  # interrupted threads may still be at it
+            if name not in ended:
+                lines.append(ActionLine.of_result(name, outcome.state, outcome.seconds, outcome.result))
+        failed = {line.action for line in lines if line.state == "failed"}
+        for name, action in self._actions.items():
+            if name in selected and name not in self.outcomes and name not in failed:
+                blocked = sorted(failed & self._graphs[name].closure([name]))
+                why = f"needs {', '.join(blocked)}" if blocked else "the build ended before"
+                lines.append(ActionLine(name, action.step, "not run", error=why))
+        return lines
+
+    def end_record(self, selected: Collection[str] = (), *, always: bool = False) -> None:
+        """Complete the record with what did not run; with ``always`` also that of a build in which nothing did."""
+        if always or self._record.path is not None:
+            ended = self._record.lines
+            self._record.close((line for line in self.lines(selected) if line.action not in ended), always=always)
+
+    def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
+        """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of
+        them changed too shortly before that to be sure."""
+        digests = self._digests(flatpack)
+        found: dict[str, Signature] = {}
+        for action in self._by_flatpack[flatpack].actions.values():
+            for source in action.inputs.values():
+                paths: tuple[str, ...] = ()
+                if isinstance(source, SourceFile):
+                    paths = (source.path,)
+                elif isinstance(source, SourceTree):
+                    paths = tuple(f"{source.root}/{path}" for path in source.files)
+                for path in paths:
+                    found[path] = digests.signature(path)
+                    if found[path] is None:
+                        return None
+        return found

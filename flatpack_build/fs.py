@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -24,35 +26,95 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
-    """Write ``path`` whole or not at all: to a temporary name beside it, then renamed.
+def disk_is_full(folder: Path) -> bool:
+    """Whether the disk that ``folder`` lies on has next to nothing left, in bytes (less than 1 MiB) or in files."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < 1 << 20 or (status.f_files > 0 and status.f_favail == 0)
+
+
+def remedy(error: OSError, folder: Path) -> str:
+    """What to do when something in ``folder`` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free some space on the disk of {folder}; nothing that was built so far is lost"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"make {folder} writable; nothing that was built so far is lost"
+    return f"check the disk of {folder}"
+
+
+@contextlib.contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """Have the file ``path`` for oneself; it is gone afterwards, unless it was renamed.
+
+    Its name is always the same, so that whoever writes next takes over what a killed writer left. The lock dies with
+    its process.
+    """
+    while True:
+        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_named(fd, path):  # else who held it before has renamed or removed it, and nobody can find this one
+                try:
+                    yield
+                finally:
+                    if _is_named(fd, path):
+                        os.unlink(path)
+                return
+        finally:
+            os.close(fd)
+
+
+def _is_named(fd: int, path: Path) -> bool:
+    """Whether ``path`` is the open file."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what is put around it (file systems take 255 bytes)."""
+    return name if len(os.fsencode(name)) <= 240 else hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def atomic_write(
+    path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False, scratch: Path | None = None
+) -> None:
+    """Write ``path`` whole or not at all: to a temporary name beside it, or in ``scratch``, then renamed.
 
     ``durable`` also waits for the disk; without it a power cut may lose the file, never halve it into place
     where the file system orders a rename after its data (ext4, xfs, btrfs, apfs do).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with open(fd, "wb") as file:
+    folder = path.parent
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = scratch
+    temporary = folder / f".{_short(path.name)}.tmp"
+    with _claimed(temporary):
+        os.chmod(temporary, 0o600)  # a killed writer may have left it read-only
+        with open(temporary, "wb") as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(name, mode)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
     if durable:
         fsync_folder(path.parent)
+
+
+def atomic_write_text(path: str, text: str) -> None:
+    """``atomic_write`` for a file that can be lost: a failure leaves things as they were, and is let go."""
+    with contextlib.suppress(OSError):
+        atomic_write(Path(path), text.encode())
 
 
 def _reflink(source: Path, destination: Path) -> bool:
     if sys.platform != "linux":
         return False
-    import fcntl
-
     with open(source, "rb") as src, open(destination, "xb") as dst:
         try:
             fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())
@@ -101,11 +163,17 @@ def link_or_copy(source: Path, destination: Path, *, mode: int = 0o444) -> str:
 def replace_with_link(source: Path, destination: Path, *, mode: int = 0o444) -> str:
     """``link_or_copy`` over whatever stands at ``destination``, with no moment in which it is missing or half."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(destination.parent, prefix=f".{destination.name}.") as folder:
-        how = link_or_copy(source, folder / "new", mode=mode)
-        if destination.exists() and destination.samefile(folder / "new"):
-            return how  # rename() between two names of one inode does nothing and leaves both
-        os.replace(folder / "new", destination)
+    name = _short(destination.name)
+    with _claimed(destination.with_name(f".{name}.lock")):
+        new = destination.with_name(f".{name}.new")
+        new.unlink(missing_ok=True)  # a killed writer's
+        try:
+            how = link_or_copy(source, new, mode=mode)
+            if destination.exists() and destination.samefile(new):
+                return how  # rename() between two names of one inode does nothing and leaves both
+            os.replace(new, destination)
+        finally:
+            new.unlink(missing_ok=True)
     return how
 
 

@@ -13,6 +13,8 @@ EMBEDDER_SOURCE = (
     "pypi:wordllama==0.4.0.post1#wordllama/weights/l2_supercat_256.safetensors,"
     "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
 )
+EMBEDDER_LICENSES = ("MIT", "Llama 2 Community License Agreement")
+EMBEDDER_NOTE = "the package says MIT; its table of vectors derives from the token embeddings of Llama 2"
 
 
 @dataclass(frozen=True, order=True)

@@ -179,17 +179,21 @@ class PackParams(Params):
     (``out/payload.json``).
 
     Inputs are files and trees; ``places`` says where each goes: input name -> path in the box (a file's own path,
-    a tree's folder; ``""``: the top). ``manifest`` is the resolved ``flatpack.toml`` for this target, as JSON.
+    a tree's folder; ``""``: the top). ``manifest`` is the resolved ``flatpack.toml`` for this target, as JSON;
+    ``materials`` what the box is made of (``Materials.encode``), for ``out/provenance.json`` and ``out/sbom.cdx.json``,
+    which go into the payload too.
     """
 
     step: ClassVar[str] = "pack"
-    tools: ClassVar[tuple[str, ...]] = ("tomlkit", "zstandard")
+    version: ClassVar[int] = 2
+    tools: ClassVar[tuple[str, ...]] = ("cyclonedx-python-lib", "tomlkit", "zstandard")
     isolated: ClassVar[bool] = True
     flatpack: str
     flatpack_version: str
     target: str
     places: Mapping[str, str]
     manifest: str
+    materials: str = ""
     level: int = 3
 
 

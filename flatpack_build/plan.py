@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
+from flatpack_build import __version__
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree, task_name
+from flatpack_build.bill import model_use, source_use, steps_behind, wheel_uses
 from flatpack_build.digest import Json, canonical_json
 from flatpack_build.errors import Place, PlanError
 from flatpack_build.graph import BoxPlan, Graph, in_order
@@ -14,6 +17,7 @@ from flatpack_build.manifest.build_steps import takes
 from flatpack_build.manifest.lock import Lock, LockedSource
 from flatpack_build.manifest.model import Manifest
 from flatpack_build.manifest.tables import BuildStep, Dataset, File, Model
+from flatpack_build.materials import Materials, Role, SourceUse, WheelUse
 from flatpack_build.needs import EMBEDDER_SOURCE, git_source, is_remote, wheels_need
 from flatpack_build.params import (
     AssembleParams,
@@ -99,6 +103,8 @@ class _TargetPlan:
         self.target = target
         self.profile = profile
         self.actions = actions
+        self.uses: list[SourceUse] = []
+        self.wheel_uses: tuple[WheelUse, ...] = ()
         self.own = tuple(sorted(set(question.files) - set(select(question.files, _NOT_PACKED))))
         base = question.manifest
         self.own_model = base.model is None or manifest.model is None or base.model.source != manifest.model.source
@@ -119,8 +125,10 @@ class _TargetPlan:
     def _locked(self, source: str) -> LockedSource:
         return self.question.lock.sources[source]
 
-    def _fetch(self, source: str, *, part: str = "", per_target: bool = False) -> str:
+    def _fetch(self, source: str, role: Role, place: str = "", *, part: str = "", per_target: bool = False) -> str:
+        """``place`` is where in the box it comes to lie, for the records; the caller puts it there."""
         locked = self._locked(source)
+        self.uses.append(source_use(role, locked, place, self.manifest.model))
         inputs: dict[str, Input] = {}
         if locked.is_file:
             inputs["file"] = SourceFile(str(PurePosixPath(self.question.folder, source.removeprefix("file:"))))
@@ -162,11 +170,11 @@ class _TargetPlan:
         return Output(compressed, "model.gguf"), f"{_MODEL_FOLDER}/{self.manifest.name}-{quant}.gguf", quant
 
     def _verify(self, model: Model, kind: str, file_name: str, digest: str) -> Output:
-        fetched = self._fetch(model.source, per_target=self.own_model)
+        fetched = self._fetch(model.source, "model", per_target=self.own_model)
         inputs: dict[str, Input] = {"file": Output(fetched, file_name)}
         keys: tuple[str, ...] = ()
         if model.signature:
-            signature = self._fetch(model.signature, part="signature", per_target=self.own_model)
+            signature = self._fetch(model.signature, "signature", part="signature", per_target=self.own_model)
             member = next(iter(self._locked(model.signature).files))
             inputs["signature"] = Output(signature, member)
             keys = tuple(self.question.read_text(path) for path in model.public_keys) or self.question.trusted_keys
@@ -232,7 +240,7 @@ class _TargetPlan:
     def _index(self, documents: SourceTree) -> tuple[str, str]:
         docs = self.manifest.docs
         assert docs is not None
-        embedder = self._fetch(EMBEDDER_SOURCE, part="embedder")
+        embedder = self._fetch(EMBEDDER_SOURCE, "embedder", _EMBEDDER_FOLDER, part="embedder")
         params = IndexParams(embedder=docs.embedder, chunk_sentences=docs.chunk_sentences)
         index = self._add(params, {"docs": documents, "embedder": Output(embedder)}, per_target=self.own_docs)
         return index, embedder
@@ -311,9 +319,10 @@ class _TargetPlan:
         places: dict[str, str] = {}
         for index, item in enumerate(manifest.git):
             source = git_source(item.from_source, item.branch)
-            inputs[f"git {index}"] = Output(self._fetch(source, part=f"git-{index}"))
-            places[f"git {index}"] = self._place(item.to_destination, "git", index, "to_destination")
-        added: tuple[tuple[str, tuple[File | Dataset, ...]], ...] = (
+            place = self._place(item.to_destination, "git", index, "to_destination")
+            inputs[f"git {index}"] = Output(self._fetch(source, "git", place, part=f"git-{index}"))
+            places[f"git {index}"] = place
+        added: tuple[tuple[Literal["file", "dataset"], tuple[File | Dataset, ...]], ...] = (
             ("file", manifest.file),
             ("dataset", manifest.dataset),
         )
@@ -322,7 +331,7 @@ class _TargetPlan:
                 name = f"{table} {index}"
                 places[name] = self._place(entry.to_destination, table, index, "to_destination")
                 if is_remote(entry.from_source):
-                    fetched = self._fetch(entry.from_source, part=f"{table}-{index}")
+                    fetched = self._fetch(entry.from_source, table, places[name], part=f"{table}-{index}")
                     member = next(iter(self._locked(entry.from_source).files))
                     inputs[name] = Output(fetched, member)
                 else:
@@ -354,7 +363,20 @@ class _TargetPlan:
             return None
         locked = self.question.lock.wheels_for(need.platform, need.python, need.requirements)
         assert locked is not None, "the lock was checked against all needs"
+        self.wheel_uses = wheel_uses(locked)
         return self._add(locked.params(), {}, part="wheels")
+
+    def _bill(self, inputs: Mapping[str, Input], quant: str) -> Materials:
+        model = self.manifest.model
+        return Materials(
+            builder=__version__,
+            license=self.manifest.license,
+            description=self.manifest.description,
+            model=model_use(model, self._locked(model.source), quant) if model else None,
+            sources=tuple(sorted(self.uses, key=lambda use: (use.role, use.place, use.source))),
+            wheels=self.wheel_uses,
+            steps=steps_behind(inputs, self.actions),
+        )
 
     def box(self) -> BoxPlan:
         """Add all actions of this target and say what box comes out."""
@@ -367,6 +389,8 @@ class _TargetPlan:
             inputs["model"], places["model"], quant = self._model(manifest.model)
             # In the box the model lies beside its manifest, ready: the box's manifest says so and is valid itself.
             model = {"source": f"file:{places['model']}", "quant": "keep"}
+            if manifest.model.license:
+                model["license"] = manifest.model.license
             if manifest.model.context:
                 model["context"] = manifest.model.context  # type: ignore[assignment]
             resolved["model"] = model
@@ -389,6 +413,7 @@ class _TargetPlan:
             target=self.target,
             places=places,
             manifest=canonical_json(resolved).decode(),
+            materials=self._bill(inputs, quant).encode(),
         )
         pack = self._add(params, inputs)
         return BoxPlan(self.target, pack, f"{manifest.name}-{manifest.version}-{self.target}.fpk", quant)

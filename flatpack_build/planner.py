@@ -8,23 +8,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from flatpack_build import __version__
-from flatpack_build.action import Action, SourceTree, Surroundings
 from flatpack_build.digest import Digest, Json, canonical_json
-from flatpack_build.errors import ManifestError, Place, PlanError, SourceError
+from flatpack_build.errors import PlanError, SourceError
 from flatpack_build.fs import atomic_write
 from flatpack_build.graph import Graph
-from flatpack_build.manifest.document import read_document
-from flatpack_build.params import RunParams
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
+from flatpack_build.stamps import Signature, settled, signature
 
 _FORMAT = 1
-_SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
+SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,18 @@ class Target:
     names: tuple[str, ...]
 
 
-def list_files(folder: Path) -> tuple[str, ...]:
+def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[str, ...]:
     """The files of a flatpack as sorted relative paths. Hidden ones and Python's caches are left out; links are followed
-    when they stay inside the folder, and refused when they lead out of it."""
+    when they stay inside the folder, and refused when they lead out of it. ``seen`` is told each folder's status."""
     found: list[str] = []
     top = os.path.realpath(folder)
 
     def visit(path: str, prefix: str, depth: int) -> None:
+        if seen is not None:
+            seen[path] = signature(path)
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
+                if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS:
                     continue
                 name = prefix + entry.name
                 if entry.is_symlink():
@@ -78,10 +79,16 @@ def profile_folders(project: Project) -> tuple[Path, ...]:
 
 
 class Planner:
-    """Graphs of flatpacks, from the kept plan where it still holds."""
+    """Graphs of flatpacks, from the kept plan where it still holds. Without ``keep`` it writes nothing."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, keep: bool = True) -> None:
         self._project = project
+        self._keep = keep
+        self.read: dict[str, tuple[str, ...]] = {}
+        """Flatpack -> the files whose content decides what its graph looks like."""
+        self.seen: dict[str, dict[str, Signature]] = {}
+        """Flatpack -> everything that its plan was made from, as it was when it was read. A flatpack is missing here when
+        something of it changed so recently that this cannot be said."""
 
     def lock_file(self, name: str) -> Path:
         return self._project.flatpack_folder(name) / "flatpack.lock"
@@ -89,15 +96,19 @@ class Planner:
     def graph(self, name: str) -> Graph:
         """Raises ``FlatpackError``; ``LockError`` when there is no lock or it does not match."""
         folder = self._project.flatpack_folder(name)
-        files = list_files(folder)
+        seen: dict[str, Signature] = {}
+        files = list_files(folder, seen)
         kept = self._kept_file(name)
         try:
             value = json.loads(kept.read_bytes())
+            seen.update((path, signature(path)) for path in value["read"] if path != _HOST)
             if value["made from"] == self._made_from(name, files, value["read"]):
+                self.seen[name] = seen
+                self.read[name] = tuple(path for path in value["read"] if path != _HOST)
                 return Graph.from_json(value["graph"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # absent, damaged or of another version: plan anew
-        return self._plan(name, folder, files, kept)
+        return self._plan(name, folder, files, kept, seen)
 
     def targets(self, name: str) -> Target:
         """What the manifest says it is built for; needs no lock."""
@@ -115,17 +126,19 @@ class Planner:
     def _kept_file(self, name: str) -> Path:
         return self._project.build / "plans" / f"{name}.json"
 
-    def _made_from(self, name: str, files: tuple[str, ...], read: Mapping[str, Json]) -> Json:
+    def _made_from(self, name: str, files: tuple[str, ...], read: Collection[str]) -> Json:
         """Everything that decides the plan, digested. ``read`` are the files whose content went into it."""
-        digests = {path: _digest_or_absent(path) for path in read}
+        digests = {path: _digest_or_absent(path) for path in sorted(read)}
         return Digest.of_bytes(
             canonical_json(
                 [_FORMAT, __version__, name, os.fspath(self._project.root), list(files), digests, _machine(digests)]
             )
         )
 
-    def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path) -> Graph:
-        from flatpack_build.manifest.load import check_name, load_manifest  # these bring pydantic: not on the hot path
+    def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path, seen: dict[str, Signature]) -> Graph:
+        started = time.time_ns()
+        from flatpack_build.manifest.document import read_document  # these bring pydantic: not on the hot path
+        from flatpack_build.manifest.load import check_name, load_manifest
         from flatpack_build.manifest.lock import check_lock, read_lock
         from flatpack_build.needs import all_needs
         from flatpack_build.plan import Question, plan
@@ -152,7 +165,11 @@ class Planner:
         lock = read_lock(lock_file)
         sources, wheels = all_needs(manifest, profiles)
         check_lock(
-            lock, sources, [(need.platform, need.python, need.requirements) for need in wheels], os.fspath(lock_file)
+            lock,
+            sources,
+            [(need.platform, need.python, need.requirements) for need in wheels],
+            os.fspath(lock_file),
+            name,
         )
 
         def read_text(path: str) -> str:
@@ -177,46 +194,20 @@ class Planner:
             read_text=read_text,
         )
         graph = plan(question)
+        self.read[name] = tuple(sorted(read - {_HOST}))
+        seen.update((path, signature(path)) for path in read if path != _HOST)
+        if not all(settled(status, started) for status in seen.values()):
+            return graph  # something may have changed after it was read: what is kept now could lie later
+        self.seen[name] = seen
         value: Json = {
-            "read": dict.fromkeys(sorted(read), True),
-            "made from": self._made_from(name, files, dict.fromkeys(sorted(read), True)),
+            "read": sorted(read),
+            "made from": self._made_from(name, files, read),
             "graph": graph.to_json(),
         }
-        with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
-            atomic_write(kept, canonical_json(value))
+        if self._keep:
+            with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
+                atomic_write(kept, canonical_json(value))
         return graph
-
-
-def surroundings(action: Action, actions: Iterable[Action]) -> Surroundings | None:
-    """What lies around a declared build step; ``None`` for other actions. ``actions``: all of the build."""
-    source = action.inputs.get("files")
-    if not isinstance(action.params, RunParams) or not isinstance(source, SourceTree):
-        return None
-    manifest = Path(source.root, "flatpack.toml")
-    name, target = action.params.name, action.name.partition("@")[2]
-    place, declared = Place(os.fspath(manifest)), source.files
-    with contextlib.suppress(ManifestError):  # edited since: then only the file is named
-        document = read_document(manifest)
-        for keys in (("target", target, "build", name), ("build", name)):
-            table: object = document.data
-            for key in keys:
-                table = table.get(key) if isinstance(table, dict) else None
-            if isinstance(table, dict) and (keys[0] == "build" or "inputs" in table):
-                place = document.key_place(keys)
-                listed = table.get("inputs", ())
-                declared = (listed,) if isinstance(listed, str) else tuple(listed)
-                break
-    made = {
-        output: other.params.name
-        for other in actions
-        if isinstance(other.params, RunParams)
-        and other.params.name != name
-        and (tree := other.inputs.get("files"))
-        and isinstance(tree, SourceTree)
-        and tree.root == source.root
-        for output in other.params.outputs
-    }
-    return Surroundings(name, place, source.root, declared, list_files(Path(source.root)), made)
 
 
 _HOST = "(this machine)"

@@ -11,17 +11,12 @@ pool runs a step and waits for none of these.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
-from flatpack_build.digest import canonical_json
-from flatpack_build.fs import atomic_write
 from flatpack_build.machine import MB, Capacity
 from flatpack_build.params import Params, RunParams
 
@@ -48,11 +43,11 @@ def needs(params: Params, size: int, machine: Capacity, peak: int = 0) -> Needs:
         return Needs(params.cores or 1, params.memory_mb * MB)
     if params.step == "fetch":  # it waits for others' machines, not for this one
         return Needs(0, 0)
-    memory = _GROWTH * peak
+    memory = int(_GROWTH * peak)
     if params.step in ("compress", "convert"):  # llama.cpp maps the whole model, and works with all threads
-        return Needs(machine.cores, int(memory or size + _MARGIN))
+        return Needs(machine.cores, max(memory, size) if memory else size + _MARGIN)
     if params.isolated:
-        return Needs(min(2 if params.step == "pack" else 1, machine.cores), int(memory or _MARGIN))
+        return Needs(min(2 if params.step == "pack" else 1, machine.cores), memory or _MARGIN)
     return Needs(1, 0)
 
 
@@ -129,41 +124,3 @@ def _too_much(wanted: Needs, capacity: Capacity) -> str:
 
 def _size_text(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / MB:.0f} MB"
-
-
-class PeakMemory:
-    """What each action was seen to use, kept in a file for the next build's estimates. Losing it costs nothing."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, tuple[int, int]] | None = None
-        self._changed = False
-        self._mutex = threading.Lock()
-
-    def of(self, action: str, size: int) -> int:
-        """Bytes that ``action`` will need for inputs of ``size`` bytes, going by last time; 0: never seen."""
-        with self._mutex:
-            peak, before = self._load().get(action, (0, 0))
-        return int(peak * max(1.0, size / before)) if before else peak
-
-    def saw(self, action: str, size: int, peak: int) -> None:
-        if peak:
-            with self._mutex:
-                self._load()[action] = (peak, size)
-                self._changed = True
-
-    def save(self) -> None:
-        with self._mutex:
-            if self._changed and self._known is not None:
-                with contextlib.suppress(OSError):
-                    atomic_write(self._path, canonical_json(self._known))
-                self._changed = False
-
-    def _load(self) -> dict[str, tuple[int, int]]:
-        if self._known is None:
-            try:
-                read = json.loads(self._path.read_bytes())
-                self._known = {str(name): (int(peak), int(size)) for name, (peak, size) in read.items()}
-            except (OSError, ValueError, TypeError, AttributeError):
-                self._known = {}
-        return self._known

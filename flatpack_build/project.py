@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from flatpack_build.errors import ManifestError, UsageError
+from flatpack_build.limits import AGE_WANTED, SIZE_WANTED, Limits, parse_age, parse_size
 from flatpack_build.machine import Capacity, machine
 from flatpack_build.manifest.document import Document, read_document
 from flatpack_build.manifest.wording import describe, did_you_mean, toml_text
@@ -22,6 +23,7 @@ SETTINGS_FILE = "pyproject.toml"
 TABLE = ("tool", "flatpack-build")
 NOT_FLATPACKS = frozenset({"template", "legacy"})
 """Folders of a warehouse that are no flatpacks."""
+TRUST_MODES = ("enforce", "warn", "off")
 
 _FLATPACK_NAME = re.compile(r"[\w-]+")
 _MENTIONS_TABLE = re.compile(r"flatpack-build[\"']?\s*(?:\.\s*[\w-]+\s*)?[\].=]")
@@ -38,10 +40,18 @@ class Settings:
     dist: str = "dist"
     cache: str = ""
     """The store and the action cache; empty: the user's cache folder. ``FLATPACK_CACHE`` wins."""
+    cache_max_size: str = ""
+    """What the cache may hold, such as ``20GB``; empty: no limit."""
+    cache_max_age: str = ""
+    """How long the cache keeps what nobody uses, such as ``30d``; empty: no limit."""
     signing_key: str = ""
     """The private key, a PEM file; empty: ``keys/development.pem``. ``FLATPACK_SIGNING_KEY`` wins."""
+    model_signing_key: str = ""
+    """An EC key, a PEM file, to make OpenSSF model signatures with; empty: none. ``FLATPACK_MODEL_SIGNING_KEY`` wins."""
     trusted_keys: tuple[str, ...] = ()
     """Public keys, PEM files, that may have signed what comes in."""
+    trust: str = ""
+    """What happens to a box that no trusted key signed: enforce, warn or off; empty: enforce. ``FLATPACK_TRUST`` wins."""
     jobs: int = 0
     """Actions at once, each on one core; 0: as many as there are cores."""
     memory_mb: int = 0
@@ -54,10 +64,18 @@ _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
     "build": "build",
     "dist": "dist",
     "cache": "~/.cache/flatpack-build",
+    "cache_max_size": "20GB",
+    "cache_max_age": "30d",
     "signing_key": "keys/release.pem",
+    "model_signing_key": "keys/model-signing.pem",
     "trusted_keys": ("keys/vendor.pub.pem",),
+    "trust": "enforce",
     "jobs": 4,
     "memory_mb": 4000,
+}
+_QUANTITIES: Mapping[str, tuple[str, Callable[[str], float]]] = {
+    "cache_max_size": (SIZE_WANTED, parse_size),
+    "cache_max_age": (AGE_WANTED, parse_age),
 }
 
 
@@ -81,6 +99,11 @@ class Project:
         return self._path(self.settings.build)
 
     @property
+    def stamps(self) -> Path:
+        """What finished builds looked at."""
+        return self.build / "stamps"
+
+    @property
     def dist(self) -> Path:
         return self._path(self.settings.dist)
 
@@ -93,6 +116,11 @@ class Project:
         return Path(platformdirs.user_cache_dir("flatpack-build"))
 
     @property
+    def cache_limits(self) -> Limits:
+        size, age = self.settings.cache_max_size, self.settings.cache_max_age
+        return Limits(parse_size(size) if size else None, parse_age(age) if age else None)
+
+    @property
     def signing_key(self) -> Path:
         return self._path(self.settings.signing_key or "keys/development.pem")
 
@@ -101,6 +129,10 @@ class Project:
         """The public key beside the signing key: ``x.pub.pem`` for ``x.pem``."""
         private = self.signing_key
         return private.with_name(f"{private.name.removesuffix('.pem')}.pub.pem")
+
+    @property
+    def model_signing_key(self) -> Path | None:
+        return self._path(self.settings.model_signing_key) if self.settings.model_signing_key else None
 
     @property
     def trusted_keys(self) -> tuple[Path, ...]:
@@ -169,6 +201,17 @@ def find_project(start: Path, environ: Mapping[str, str] = os.environ) -> Projec
     )
 
 
+def find_project_or_user(start: Path, environ: Mapping[str, str] = os.environ) -> Project:
+    """As ``find_project``; outside of any project one with nothing set, whose cache is the user's own.
+
+    Raises ``ManifestError``.
+    """
+    try:
+        return find_project(start, environ)
+    except UsageError:
+        return Project(Path(os.path.abspath(start)), _with_environment(Settings(), environ))
+
+
 def read_settings(file: Path) -> Settings | None:
     """The settings in a ``pyproject.toml``; ``None`` when it has none or does not exist. Raises ``ManifestError``."""
     try:
@@ -206,10 +249,19 @@ def _checked(document: Document, key: str, value: object) -> object:
     elif isinstance(example, int):
         expected = "a whole number, 0 or more"
         good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    elif key == "trust":
+        expected = '"enforce", "warn" or "off"'
+        good = value in TRUST_MODES
     else:
         optional = not getattr(Settings, key)
         expected = "a text" if optional else "a text that is not empty"
         good = isinstance(value, str) and (optional or bool(value)) and "\0" not in value
+        if good and value and key in _QUANTITIES:
+            expected, parse = _QUANTITIES[key]
+            try:
+                parse(str(value))
+            except ValueError:
+                good = False
     if not good:
         raise ManifestError(
             f"expected {expected}, got {describe(value)}; for example: {key} = {toml_text(example)}",
@@ -224,4 +276,5 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         settings,
         cache=environ.get("FLATPACK_CACHE") or settings.cache,
         signing_key=environ.get("FLATPACK_SIGNING_KEY") or settings.signing_key,
+        model_signing_key=environ.get("FLATPACK_MODEL_SIGNING_KEY") or settings.model_signing_key,
     )

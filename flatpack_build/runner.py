@@ -16,11 +16,11 @@ from typing import Literal
 
 from flatpack_build.action import Action, Surroundings
 from flatpack_build.digest import ActionKey, Json
-from flatpack_build.errors import CrashError
+from flatpack_build.errors import CrashError, FlatpackError, StoreError
 from flatpack_build.events import Listener
-from flatpack_build.executor.protocol import Executor, Job
+from flatpack_build.executor.protocol import Execution, Executor, Job
 from flatpack_build.fingerprint import InputDigest, action_key
-from flatpack_build.fs import temporary_folder
+from flatpack_build.fs import disk_is_full, temporary_folder
 from flatpack_build.pools import Admission
 from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
 from flatpack_build.store.local import LocalActionCache, Scratch, cannot
@@ -54,7 +54,10 @@ class Runner:
 
     def complete(self, result: ActionResult) -> bool:
         """Whether every blob of a result is still in the store."""
-        return self.store.contains(result.tree) and not missing(self.store, load_tree(self.store, result.tree))
+        try:
+            return self.store.contains(result.tree) and not missing(self.store, load_tree(self.store, result.tree))
+        except StoreError:
+            return False  # its tree was damaged, or removed just now
 
     def run(
         self,
@@ -105,7 +108,7 @@ class Runner:
                 out = folder / "out"
                 out.mkdir()
                 job = Job(action.name, action.params, self._stage(inputs, folder / "in"), out, around)
-                execution = self._executor.run(job, listener)
+                execution = self._run_step(job, listener)
                 tree = take_folder(self.store, out)
         except OSError as error:
             raise cannot(f"prepare {action.name}", error, self.cache.root) from error
@@ -119,7 +122,21 @@ class Runner:
             peak_memory=execution.peak_memory,
             notes=execution.notes,
             parts=tuple(parts),
+            executor=execution.executor,
         )
+
+    def _run_step(self, job: Job, listener: Listener) -> Execution:
+        try:
+            return self._executor.run(job, listener)
+        except FlatpackError as error:
+            # Native libraries rarely say that it was the disk. What the step has written still fills it here.
+            if disk_is_full(job.out):
+                root = self.cache.root
+                raise StoreError(
+                    f"the disk of the cache folder {root} is full: {error.message}",
+                    hint=f"free some space on the disk of {root}; nothing that was built so far is lost",
+                ) from error
+            raise
 
     def _stage(self, inputs: Mapping[str, InputDigest], folder: Path) -> Mapping[str, Path]:
         """Files are read where they lie in the store; folders are laid out as links to it."""

@@ -7,7 +7,6 @@ the result says so. Must not know of build steps, declared outputs or the store:
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import signal
@@ -109,27 +108,27 @@ def run_in_sandbox(
 ) -> SandboxResult:
     """Run ``command`` with ``/bin/sh -e`` in ``folder``, the only place it may leave something.
 
+    What the sandbox itself needs for a while lies beside ``folder``, so that it goes where ``folder`` goes.
+
     It sees ``environment`` and a few fixed variables, nothing of the caller's; the running interpreter is first on its
     PATH. All it started is gone when this returns or raises, and when the calling process dies. ``timeout`` is in
     seconds. ``kind`` asks for one sandbox; the default is the best that works here.
     Raises ``OSError`` when the shell cannot be started, or the command not be traced; one that fails is no error here.
     """
+    scratch = folder.parent
+    chosen = kind or best_kind(scratch)
     observation = _observation.get()
     with contextlib.ExitStack() as stack:
         trace: Trace | None = None
         if observation is not None and observation.trace:
-            place = stack.enter_context(temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-trace-"))
-            trace = stack.enter_context(Trace(place, _FOLDER if _chosen(kind) == "bubblewrap" else str(folder)))
-        result = _run(command, folder, environment, timeout, _chosen(kind), trace)
+            place = stack.enter_context(temporary_folder(scratch, prefix="flatpack-trace-"))
+            trace = stack.enter_context(Trace(place, _FOLDER if chosen == "bubblewrap" else str(folder)))
+        result = _run(command, folder, environment, timeout, chosen, trace)
     if trace is not None:
         result = _with_trace(result, trace)
     if observation is not None:
         observation.results.append(result)
     return result
-
-
-def _chosen(kind: Kind | None) -> Kind:
-    return kind or ("staged" if bubblewrap_problem() else "bubblewrap")
 
 
 def _run(
@@ -138,12 +137,12 @@ def _run(
     words = ["/bin/sh", "-e", "-c", command]
     started = time.monotonic()
     if kind == "bubblewrap":
-        program, flags = _bubblewrap()
+        program, flags = _bubblewrap(folder.parent)
         arguments = [program, *_bubblewrap_arguments(flags, folder, trace), *_traced(words, _TRACE, trace)]
         status, output = _execute(arguments, folder, _environment(_HOME) | dict(environment), timeout, trace=trace)
         seen = _FOLDER
     else:
-        with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-home-") as home:
+        with temporary_folder(folder.parent, prefix="flatpack-home-") as home:
             fifo = str(trace.fifo) if trace else ""
             arguments = ["/bin/sh", "-c", _STAGED_SCRIPT, "sh", *_traced(words, fifo, trace)]
             status, output = _execute(
@@ -154,7 +153,7 @@ def _run(
 
 
 def _traced(words: Sequence[str], fifo: str, trace: Trace | None) -> list[str]:
-    return [*strace_arguments(fifo), *words] if trace else list(words)
+    return [*strace_arguments(trace, fifo), *words] if trace else list(words)
 
 
 def _with_trace(result: SandboxResult, trace: Trace) -> SandboxResult:
@@ -180,9 +179,14 @@ def _is_below(path: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(folder + "/") for folder in folders)
 
 
+def best_kind(scratch: Path | None = None) -> Kind:
+    """What is used where no kind is asked for."""
+    return "staged" if _probe(scratch or Path(tempfile.gettempdir()))[1] else "bubblewrap"
+
+
 def bubblewrap_problem() -> str:
     """Why bubblewrap cannot be used here; empty when it can. Tried once in a process."""
-    return _probe()[1]
+    return _probe(Path(tempfile.gettempdir()))[1]
 
 
 def _environment(home: str) -> dict[str, str]:
@@ -235,23 +239,32 @@ def _bubblewrap_arguments(flags: Sequence[str], folder: Path, trace: Trace | Non
     return [*arguments, "--bind", str(folder), _FOLDER, "--chdir", _FOLDER, "--remount-ro", "/"]
 
 
-def _bubblewrap() -> tuple[str, tuple[str, ...]]:
-    found = _probe()[0]
+def _bubblewrap(scratch: Path) -> tuple[str, tuple[str, ...]]:
+    found = _probe(scratch)[0]
     if found is None:
         raise OSError(f"bubblewrap does not work here: {bubblewrap_problem()}")
     return found
 
 
-@functools.cache
-def _probe() -> tuple[tuple[str, tuple[str, ...]] | None, str]:
-    """The program with the flags that work, or what went wrong."""
+_Found: TypeAlias = tuple[tuple[str, tuple[str, ...]] | None, str]
+_found: list[_Found] = []
+
+
+def _probe(scratch: Path) -> _Found:
+    """The program with the flags that work, or what went wrong; the same for the whole life of this process."""
+    if not _found:
+        _found.append(_try_bubblewrap(scratch))
+    return _found[0]
+
+
+def _try_bubblewrap(scratch: Path) -> _Found:
     if sys.platform != "linux":
         return None, "it is for Linux only"
     program = shutil.which("bwrap")
     if program is None:
         return None, "bwrap is not installed (the package is called bubblewrap)"
     problem = ""
-    with temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-probe-") as folder:
+    with temporary_folder(scratch, prefix="flatpack-probe-") as folder:
         # A user namespace hides who builds (always uid 1000). Root in a container may have none, and needs none.
         for flags in (("--unshare-user", "--uid", "1000", "--gid", "1000"), ()):
             command = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-c", "echo ready > it"]

@@ -6,7 +6,6 @@ in hexadecimal (``-xx``): nothing that a command calls its files can be taken fo
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
@@ -121,9 +120,12 @@ class Trace:
             self.opened[_decoded(call["opened"])] = None
 
 
-def strace_arguments(fifo: str) -> list[str]:
-    """What to put before a command so that it is traced into ``fifo``. Raises ``OSError`` where that cannot be done."""
-    if strace_problem():
+def strace_arguments(trace: Trace, fifo: str) -> list[str]:
+    """What to put before a command so that it is traced; ``fifo`` is where it finds the trace's FIFO.
+
+    Raises ``OSError`` where that cannot be done.
+    """
+    if strace_problem(trace.fifo.parent.parent):
         raise OSError(f"it cannot be traced: {strace_problem()}")
     return [shutil.which("strace") or "strace", *_FLAGS, "-o", fifo]
 
@@ -133,16 +135,24 @@ _FLAGS = (
 )  # fmt: skip
 
 
-@functools.cache
-def strace_problem() -> str:
-    """Why nothing can be traced here; empty when it can. Tried once in a process."""
+_found: list[str] = []
+
+
+def strace_problem(scratch: Path | None = None) -> str:
+    """Why nothing can be traced here; empty when it can. Tried once in a process, in a folder below ``scratch``."""
+    if not _found:
+        _found.append(_try_strace(scratch or Path(tempfile.gettempdir())))
+    return _found[0]
+
+
+def _try_strace(scratch: Path) -> str:
     if sys.platform != "linux":
         return "strace is for Linux only"
     program = shutil.which("strace")
     if program is None:
         return "strace is not installed"
     with (
-        temporary_folder(Path(tempfile.gettempdir()), prefix="flatpack-probe-") as folder,
+        temporary_folder(scratch, prefix="flatpack-probe-") as folder,
         Trace(folder, "/") as trace,
     ):
         try:

@@ -11,9 +11,13 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test reads or fills the cache, the keys or the passphrase of whoever runs it."""
+    """No test reads or changes the cache, the settings, the keys or the passphrase of whoever runs it."""
     monkeypatch.setenv("FLATPACK_CACHE", os.fspath(tmp_path_factory.mktemp("cache")))
-    for name in ("FLATPACK_SIGNING_KEY", "FLATPACK_PASSPHRASE", "FLATPACK_VERIFY_CACHE"):
+    monkeypatch.setenv("FLATPACK_CONFIG", os.fspath(tmp_path_factory.mktemp("config")))
+    for name in (
+        "FLATPACK_SIGNING_KEY", "FLATPACK_PASSPHRASE", "FLATPACK_VERIFY_CACHE", "FLATPACK_LOCKED", "FLATPACK_TRUST",
+        "FLATPACK_SUMMARY", "FLATPACK_JUNIT", "FLATPACK_RECORD", "GITHUB_STEP_SUMMARY",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     yield
 

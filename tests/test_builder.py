@@ -70,17 +70,20 @@ class Ground:
         self.user.mkdir()
         self.executor = Computing()
 
-    def build(self, actions: list[Action], *, forced: tuple[str, ...] = (), wanted: str = "") -> Mapping[str, str]:
+    def build(
+        self, actions: list[Action], *, forced: tuple[str, ...] = (), wanted: str = "", verify: bool = False
+    ) -> Mapping[str, str]:
         """Build everything; the text of each output. ``self.executor.ran`` holds what ran."""
         cache = self.root / "cache"
         scratch = Scratch(cache)
         self.executor.ran = []
         graph = Graph("x", in_order("x", actions), ())
-        store = LocalStore(cache)
+        digests = DigestCache(self.root / "digests.json")
+        store = LocalStore(cache, verify=verify)
         builder = Builder(
             Runner(store, LocalActionCache(cache), self.executor, scratch),
             [graph],
-            digests=DigestCache(self.root / "digests.json"),
+            digests=lambda _flatpack: digests,
             versions=lambda _tool: "1",
             signer=None,
             boxes=self.root / "dist",
@@ -92,7 +95,7 @@ class Ground:
                 if not builder.check(name):
                     builder.run(name, Listening())
         finally:
-            builder.close()
+            digests.save()
             scratch.close()
         texts = {}
         for name, outcome in builder.outcomes.items():

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from flatpack_build.action import Action, Output
+from flatpack_build.admissions import Admissions
 from flatpack_build.builder import Builder
 from flatpack_build.events import Listener
 from flatpack_build.executor.protocol import Execution, Job
 from flatpack_build.graph import Graph, in_order
 from flatpack_build.machine import MB, Capacity
-from flatpack_build.params import RunParams
-from flatpack_build.pools import Needs, PeakMemory, Pool
+from flatpack_build.params import IndexParams, RunParams
+from flatpack_build.pools import Needs, Pool
 from flatpack_build.record import Record
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
@@ -33,29 +34,29 @@ class Slow:
         self.ran: list[str] = []
 
     def run(self, job: Job, listener: Listener) -> Execution:
-        assert isinstance(job.params, RunParams)
+        memory = job.params.memory_mb if isinstance(job.params, RunParams) else 0
         with self._mutex:
-            self._now += job.params.memory_mb
+            self._now += memory
             self.most = max(self.most, self._now)
             self.ran.append(job.name)
         time.sleep(0.01)
-        (job.out / "result").write_text(job.params.command)
+        (job.out / "result").write_text(job.params.command if isinstance(job.params, RunParams) else "")
         with self._mutex:
-            self._now -= job.params.memory_mb
+            self._now -= memory
         return Execution(0.01, 5 * MB, ())
 
 
 def builder(root: Path, cache: Path, actions: list[Action], executor: Slow, pool: Pool) -> Builder:
+    digests = DigestCache(root / "digests.json")
     return Builder(
         Runner(LocalStore(cache), LocalActionCache(cache), executor, Scratch(cache)),
         [Graph("x", in_order("x", actions), ())],
-        digests=DigestCache(root / "digests.json"),
+        digests=lambda _flatpack: digests,
         versions=lambda _tool: "1",
         signer=None,
         boxes=root / "dist",
         record=Record(root / "record.jsonl"),
-        pool=pool,
-        peaks=PeakMemory(root / "peaks.json"),
+        admissions=Admissions(pool, root / "last", LocalActionCache(cache)),
     )
 
 
@@ -139,8 +140,14 @@ def test_healing_waits_for_no_one_who_waits_for_it(tmp_path: Path) -> None:
     assert executor.ran.count("base") == 2
 
 
-def test_what_was_seen_is_kept(tmp_path: Path) -> None:
-    built = builder(tmp_path, tmp_path / "cache", actions(1, 0), Slow(), Pool(Capacity(1, 100 * MB)))
-    built.run("n0", Listening())
-    built.close()
-    assert PeakMemory(tmp_path / "peaks.json").of("n0", 0) == 5 * MB
+def test_what_was_seen_last_time_counts(tmp_path: Path) -> None:
+    """Twelve of them would fit, going by the guess. The first run tells better."""
+    cache, pool = tmp_path / "cache", Pool(Capacity(4, 100 * MB))
+    graph = [Action("index", IndexParams(), {})]
+    built = builder(tmp_path, cache, graph, Slow(), pool)
+    admissions = Admissions(pool, tmp_path / "last", LocalActionCache(cache))
+    assert "it may need 256 MB" in admissions.admission("x", graph[0], 0).note
+    built.run("index", Listening())
+    built.keep_last(tmp_path / "last")
+    again = Admissions(pool, tmp_path / "last", LocalActionCache(cache))
+    assert again.admission("x", graph[0], 0).taken == Needs(1, 6 * MB)

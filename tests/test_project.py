@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from flatpack_build.errors import ManifestError, Place, UsageError
+from flatpack_build.limits import Limits
 from flatpack_build.machine import Capacity
-from flatpack_build.project import Project, Settings, find_project, read_settings
+from flatpack_build.project import Project, Settings, find_project, find_project_or_user, read_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +53,20 @@ def test_the_settings(tmp_path: Path) -> None:
     assert project.jobs == 3
     assert project.capacity == Capacity(3, 2_000_000_000)
     assert pickle.loads(pickle.dumps(project)) == project
+
+
+def test_the_limits_of_the_cache(tmp_path: Path) -> None:
+    assert project_in(tmp_path, "").cache_limits == Limits()
+    (tmp_path / "other").mkdir()
+    project = project_in(tmp_path / "other", 'cache_max_size = "20GB"\ncache_max_age = "30d"\n')
+    assert project.cache_limits == Limits(20 * 10**9, 30 * 86400)
+
+
+def test_outside_of_a_project_there_is_the_cache_of_the_user(tmp_path: Path) -> None:
+    assert find_project_or_user(tmp_path, {"FLATPACK_CACHE": "/cache"}).cache == Path("/cache")
+    assert find_project_or_user(tmp_path, {}).cache.name == "flatpack-build"
+    project_in(tmp_path, 'cache = "c"\n')
+    assert find_project_or_user(tmp_path, {}).cache == tmp_path / "c"
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:
@@ -124,6 +139,13 @@ def test_every_spelling_of_the_table_is_seen(tmp_path: Path, text: str) -> None:
         ("trusted_keys = [1]", 16, "expected a list of texts"),
         ("cache = 1", 9, "expected a text, got the whole number 1"),
         ("cache = 'c", 11, "not valid TOML"),
+        (
+            "cache_max_size = '20'",
+            18,
+            'expected a size such as 500MB, 20GB or 1.5TB, got the text "20"; for example: cache_max',
+        ),
+        ("cache_max_size = 20", 18, "expected a text, got the whole number 20"),
+        ("cache_max_age = '1 month'", 17, "expected an age such as 12h, 30d or 8w"),
     ],
 )
 def test_settings_that_are_not_valid(tmp_path: Path, line: str, column: int, message: str) -> None:

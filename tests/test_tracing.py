@@ -103,10 +103,8 @@ def test_a_traced_command_sees_no_more_than_others(tmp_path: Path, kind: Kind) -
     command = "ls -A . $HOME; pwd; ls -l /proc/self/fd | wc -l; env | sort"
     plain = run_in_sandbox(command, folder=tmp_path, environment={}, kind=kind)
     result = traced(command, tmp_path, kind)
-    drop = "HOME", "TMPDIR", "/tmp/flatpack-home-"
-    assert [line for line in result.output.splitlines() if not line.startswith(drop)] == [
-        line for line in plain.output.splitlines() if not line.startswith(drop)
-    ]
+    said = [re.sub(r"flatpack-home-\w+", "home", output) for output in (plain.output, result.output)]
+    assert said[0] == said[1]
 
 
 @both

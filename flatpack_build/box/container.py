@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,23 +15,27 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from flatpack_build import events, fs
-from flatpack_build.box import contents
+from flatpack_build.box import contents, copying
 from flatpack_build.box.frame import FrameError, frame_end
 from flatpack_build.box.keys import PrivateKey, PublicKey
 from flatpack_build.box.payload import PayloadManifest
 from flatpack_build.box.signature import SignatureHash, Signer, is_signed, possible_signers, sign_digest
+from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, Place
 
 SEPARATOR: Final = b"---SIGNATURE_SEPARATOR---"
 SUFFIX: Final = ".fpk"
 
 _HASH_CHUNK = 1024 * 1024
-_COPY_CHUNK = 64 * 1024 * 1024
 _PROGRESS_STEP = 16 * _HASH_CHUNK
 _USUAL_SIGNATURES = (256, 384, 512, 768, 1024, 2048)
 """Bytes: where the separator is looked for when no given key has it in its place, to say what is wrong."""
 _MAX_BLOCKS = 100_000
 """Steps through a file that nobody vouches for, only to say more exactly what is wrong with it: some 0.1 s."""
+
+
+class UnknownSignerError(BoxError):
+    """A box that looks whole, and whose signature none of the keys fits: by another key, or damaged."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +57,43 @@ class VerifiedBox:
         return self.payload_size + len(SEPARATOR) + self.signature_size
 
 
+@dataclass(frozen=True)
+class SignedBox:
+    """A box that was just made. ``digest`` is the sha256 of all its bytes, known for a signature with SHA-256 only;
+    ``separator_inside``: its payload contains the separator by chance, and the original's verifier will refuse it."""
+
+    payload_size: int
+    digest: Digest | None
+    separator_inside: bool
+
+
 def sign_payload(
-    payload: Path, box: Path, key: PrivateKey, hash: SignatureHash = SignatureHash.SHA256, *, durable: bool = True
-) -> None:
+    payload: Path,
+    box: Path,
+    key: PrivateKey,
+    hash: SignatureHash = SignatureHash.SHA256,
+    *,
+    durable: bool = True,
+    move: bool = False,
+    size: int | None = None,
+) -> SignedBox:
     """Write ``box``: the bytes of ``payload`` (one zstd frame, unchanged), the separator, the signature.
 
     The box appears whole or not at all, replacing what stood there; ``durable`` waits for the disk. What is signed is
-    the copy, so it does not matter who writes to ``payload`` meanwhile. Raises ``BoxError``.
+    the copy, so it does not matter who writes to ``payload`` meanwhile. With ``move`` the caller gives ``payload``
+    away: it becomes the box without being copied where that can be, and is gone afterwards. ``size`` (bytes) says how
+    much of the file is payload where it is not all of it: a box is signed again that way. Raises ``BoxError``.
     """
     try:
         box.parent.mkdir(parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(prefix=f".{box.name}.", suffix=".tmp", dir=box.parent)
+        os.close(fd)
         try:
-            with open(fd, "w+b", buffering=0) as file:
-                with open(payload, "rb", buffering=0) as source:
-                    _copy(source.fileno(), file.fileno())
-                size = os.fstat(file.fileno()).st_size
-                _check_payload(file.fileno(), size, payload)
-                digest = _digests(file.fileno(), size, [hash])[hash]
-                file.seek(size)
-                file.write(SEPARATOR + sign_digest(digest, key, hash))
+            moved = move and size is None and _move(payload, name)
+            with open(name, "r+b", buffering=0) as file:
+                signed, tail = _seal(file, payload, key, hash, moved=moved, size=size)
+                file.seek(signed.payload_size)
+                file.write(tail)
                 os.fchmod(file.fileno(), 0o644)
                 if durable:
                     os.fsync(file.fileno())
@@ -82,11 +102,50 @@ def sign_payload(
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+        if move and not moved:
+            payload.unlink()
         if durable:
             fs.fsync_folder(box.parent)
     except OSError as error:
         hint = "the disk is full" if error.errno == errno.ENOSPC else ""
         raise BoxError(f"the box cannot be written: {error.strerror}", place=Place(str(box)), hint=hint) from error
+    if signed.separator_inside:
+        events.note(
+            f"the payload of {box.name} contains the separator: the original Flatpack's verifier will refuse it"
+        )
+    return signed
+
+
+def _move(payload: Path, name: str) -> bool:
+    """Whether ``payload`` could be renamed to ``name``, and is nobody else's: what is appended to it would show there."""
+    if payload.stat().st_nlink > 1:
+        return False
+    try:
+        os.chmod(payload, 0o600)
+        os.replace(payload, name)
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EPERM):
+            return False
+        raise
+    return True
+
+
+def _seal(
+    file: BinaryIO, payload: Path, key: PrivateKey, hash: SignatureHash, *, moved: bool, size: int | None
+) -> tuple[SignedBox, bytes]:
+    """Fill ``file`` from ``payload``, unless it has been ``moved`` there, and make what comes after the payload."""
+    if moved:
+        hashed = copying.hash_file(file.fileno(), hash.new(), SEPARATOR)
+    else:
+        with open(payload, "rb", buffering=0) as source:
+            hashed = copying.copy_hashed(source.fileno(), file.fileno(), hash.new(), SEPARATOR, size=size)
+    _check_payload(file.fileno(), hashed.size, payload)
+    tail = SEPARATOR + sign_digest(hashed.state.digest(), key, hash)
+    digest = None
+    if hash is SignatureHash.SHA256:
+        hashed.state.update(tail)
+        digest = Digest(hashed.state.hexdigest())
+    return SignedBox(hashed.size, digest, hashed.needle_found), tail
 
 
 def verify_box(box: Path, public_keys: Sequence[PublicKey]) -> VerifiedBox:
@@ -127,9 +186,7 @@ def verify_contents(box: Path, public_keys: Sequence[PublicKey]) -> VerifiedBox:
     """``verify_box``, and then check every file in the archive against the payload manifest. Raises ``BoxError``."""
     with contents.open_box(box) as file:
         verified = verify_open_box(file, public_keys)
-        payload = SignedPayload(file, verified)
-        contents.check_contents(payload)
-        payload.finish()
+        check_signed_contents(SignedPayload(file, verified), verified)
         return verified
 
 
@@ -158,6 +215,14 @@ class SignedPayload:
             raise BoxError("the box changed while it was read")
 
 
+def check_signed_contents(payload: SignedPayload, verified: VerifiedBox) -> None:
+    """Check every file of a box that was verified against its payload manifest; of the original's boxes, which have
+    none, only that all can be read. Raises ``BoxError``."""
+    if verified.manifest is not None:
+        contents.check_contents(payload)
+    payload.finish()
+
+
 def find_boxes(paths: Iterable[Path]) -> list[Path]:
     """The boxes that ``paths`` name: files as they are, folders with every ``.fpk`` below them, sorted by path."""
     found: list[Path] = []
@@ -170,6 +235,12 @@ def find_boxes(paths: Iterable[Path]) -> list[Path]:
             raise BoxError("there is no box in the folder", place=Place(str(path)), hint=f"boxes end in {SUFFIX}")
         found += boxes
     return found
+
+
+def signature_fault(file: BinaryIO, public_keys: Sequence[PublicKey] = ()) -> BoxError:
+    """Why an open box does not verify with ``public_keys``, when its payload is not to be read for that."""
+    fd = file.fileno()
+    return _unsigned(fd, os.fstat(fd).st_size, public_keys)
 
 
 def _signers(fd: int, size: int, keys: Sequence[PublicKey]) -> Iterator[Signer]:
@@ -185,15 +256,15 @@ def _has_separator(fd: int, size: int, signature_size: int) -> bool:
 
 def _unsigned(fd: int, size: int, keys: Sequence[PublicKey]) -> BoxError:
     """Why no key fits, as exactly as can be told in no time."""
-    tried = ", ".join(str(key) for key in keys)
+    tried = ", ".join(str(key) for key in keys) or "none"
     if any(_has_separator(fd, size, key.size) for key in keys):
-        return BoxError(
+        return UnknownSignerError(
             f"the box is signed by an unknown key, or its signature is damaged; keys tried: {tried}",
             hint="verify it with the public key of whoever made it",
         )
     for signature_size in _USUAL_SIGNATURES:
         if _has_separator(fd, size, signature_size):
-            return BoxError(
+            return UnknownSignerError(
                 f"the box is signed by an unknown key, one of {8 * signature_size} bits; keys tried: {tried}",
                 hint="verify it with the public key of whoever made it",
             )
@@ -261,21 +332,3 @@ def _digests(fd: int, size: int, hashes: Iterable[SignatureHash]) -> dict[Signat
                 told = done
                 events.progress(done, size)
     return {hash: state.digest() for hash, state in running.items()}
-
-
-def _copy(source: int, destination: int) -> None:
-    """All of one open file into another: shared blocks or inside the kernel where that works, else chunk by chunk."""
-    if hasattr(os, "copy_file_range"):
-        try:
-            while os.copy_file_range(source, destination, _COPY_CHUNK):
-                pass
-        except OSError as error:
-            # Two file systems, or one that cannot do it: what is left is copied in the ordinary way.
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                raise
-        # Some file systems copy nothing and say so with 0: what follows finds nothing left where all went well.
-    with (
-        open(source, "rb", buffering=0, closefd=False) as reading,
-        open(destination, "wb", buffering=0, closefd=False) as writing,
-    ):
-        shutil.copyfileobj(reading, writing, _HASH_CHUNK)

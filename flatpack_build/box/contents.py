@@ -47,6 +47,11 @@ class _Payload:
             raise BoxError(f"the payload cannot be decompressed: {error}") from None
 
 
+def decompressed(file: tar.Readable) -> tar.Readable:
+    """The payload that begins where ``file`` stands, as the archive (or single file) that it is."""
+    return _Payload(file)
+
+
 @contextlib.contextmanager
 def open_box(box: Path) -> Iterator[BinaryIO]:
     """``box``, open for reading. What goes wrong inside names it; raises ``BoxError``, also where it cannot be read."""

@@ -78,7 +78,7 @@ def key_id(pem: str) -> str:
 
 def is_development(path: Path) -> bool:
     """Whether the key (private or public) says that it is one for trying things out. Raises ``KeyFileError``."""
-    return _is_marked(_read(path))
+    return _is_marked(read_key(path))
 
 
 def generate_key(path: Path, *, passphrase: bytes | None, development: bool, bits: int = 4096) -> GeneratedKey:
@@ -93,7 +93,6 @@ def generate_key(path: Path, *, passphrase: bytes | None, development: bool, bit
         )
     if not MIN_BITS <= bits <= MAX_BITS:
         raise KeyFileError(f"a key of {bits} bits cannot be made", hint=f"{MIN_BITS} to {MAX_BITS}; 4096 is usual")
-    public = public_path(path)
     require_free(path)
 
     from cryptography.hazmat.primitives import serialization
@@ -108,11 +107,17 @@ def generate_key(path: Path, *, passphrase: bytes | None, development: bool, bit
     public_pem = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+    return write_pair(path, mark + private_pem, mark + public_pem)
+
+
+def write_pair(path: Path, private_pem: bytes, public_pem: bytes) -> GeneratedKey:
+    """Write a private key to ``path`` and its public key beside it, or neither. Raises ``KeyFileError``."""
+    public = public_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_new(path, mark + private_pem, 0o600)
+        _write_new(path, private_pem, 0o600)
         try:
-            _write_new(public, mark + public_pem, 0o644)
+            _write_new(public, public_pem, 0o644)
         except BaseException:
             path.unlink()
             raise
@@ -135,7 +140,7 @@ def require_free(path: Path) -> None:
 
 def load_public_key(path: Path) -> PublicKey:
     """Raises ``KeyFileError`` when ``path`` is no RSA public key in PEM of at least 2048 bits."""
-    return parse_public_key(_read(path), source=str(path))
+    return parse_public_key(read_key(path), source=str(path))
 
 
 def parse_public_key(pem: str, *, source: str = "") -> PublicKey:
@@ -165,7 +170,7 @@ def load_private_key(path: Path, passphrase: Passphrase) -> PrivateKey:
     Raises ``KeyFileError``, also where others than the owner may read the file (a development key excepted).
     """
     place = Place(str(path))
-    pem = _read(path, private=True)
+    pem = read_key(path, private=True)
     kind, _ = _only_block(pem, str(path), decode=False)
     if "PRIVATE KEY" not in kind:
         raise KeyFileError("this is no private key", place=place, hint="the private key lies beside the .pub.pem file")
@@ -177,7 +182,9 @@ def load_private_key(path: Path, passphrase: Passphrase) -> PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
     try:
-        key = serialization.load_pem_private_key(pem.encode(), password)
+        # Testing the primes of the user's own key takes a quarter of a second, more than most builds that sign. What it
+        # guards against, a signature by a damaged key, is caught where the signature is made (signature.sign_digest).
+        key = serialization.load_pem_private_key(pem.encode(), password, unsafe_skip_rsa_key_validation=True)
     except UnsupportedAlgorithm as error:
         raise KeyFileError(f"the private key is of an unknown kind: {error}", place=place) from None
     except (ValueError, TypeError):
@@ -216,7 +223,9 @@ def _not_rsa(place: Place | None) -> KeyFileError:
     return KeyFileError("boxes are signed with RSA keys; this is another kind of key", place=place)
 
 
-def _read(path: Path, *, private: bool = False) -> str:
+def read_key(path: Path, *, private: bool = False) -> str:
+    """The text of a key file. Raises ``KeyFileError``, for a ``private`` one also where others may read it (a development
+    key excepted)."""
     place = Place(str(path))
     try:
         with open(path, "rb") as file:

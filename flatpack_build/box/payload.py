@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -159,16 +159,25 @@ def write_payload(
     target: str,
     level: int = 3,
     workers: int | None = None,
+    describe: Callable[[PayloadManifest], Sequence[PayloadEntry]] | None = None,
 ) -> PayloadManifest:
     """Write ``entries`` as a tar in one zstd frame to ``out_file``; nothing is held in memory but one chunk a worker.
 
     First the manifest is made, which reads every file once, then everything is written, which reads it again: the
     manifest stands at the front of the archive. ``workers`` (at least 1, by default the cores there are) does not
-    change a byte. Raises ``BoxError``, also when a file changes meanwhile, and ``OSError``.
+    change a byte. ``describe`` is told what there is and gives more entries, made from that: descriptions of the rest.
+    Raises ``BoxError``, also when a file changes meanwhile, and ``OSError``.
     """
     workers = workers or available_workers()
-    sources = {entry.path: entry for entry in entries}
     manifest, stamps = _measure(entries, flatpack, version, target, workers)
+    if describe:
+        more = describe(manifest)
+        added, _ = _measure(more, flatpack, version, target, workers)
+        files = sorted((*manifest.files, *added.files), key=lambda file: file.path)
+        manifest = replace(manifest, files=tuple(files))
+        manifest.check()
+        entries = [*entries, *more]
+    sources = {entry.path: entry for entry in entries}
     total = 0
     for header, _, size in _parts(manifest):
         total += len(header) + size + -size % tar.BLOCK

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from flatpack_build.box.keys import PrivateKey, PublicKey
+from flatpack_build.errors import KeyFileError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.padding import PSS
@@ -39,8 +40,18 @@ class Signer:
 
 
 def sign_digest(digest: bytes, key: PrivateKey, hash: SignatureHash) -> bytes:
-    """The signature over something whose ``hash`` is ``digest``; as long as the key."""
-    return key.rsa.sign(digest, *_scheme(hash))
+    """The signature over something whose ``hash`` is ``digest``; as long as the key. Raises ``KeyFileError``."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        signature = key.rsa.sign(digest, *_scheme(hash))
+        # A damaged key, or a fault while computing, gives a signature that is not only wrong but may betray the key.
+        key.rsa.public_key().verify(signature, digest, *_scheme(hash))
+    except (InvalidSignature, ValueError) as error:
+        raise KeyFileError(
+            f"the signing key {key.source} is damaged: what it signs does not verify", hint="restore it from a backup"
+        ) from error
+    return signature
 
 
 def is_signed(digest: bytes, signature: bytes, signer: Signer) -> bool:

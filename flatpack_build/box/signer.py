@@ -10,6 +10,7 @@ from pathlib import Path
 from flatpack_build.box.keys import PrivateKey, is_development, key_id, load_private_key, public_half
 from flatpack_build.box.passphrase import passphrase_from
 from flatpack_build.box.signature import SignatureHash
+from flatpack_build.digest import Digest
 from flatpack_build.errors import KeyFileError, Place
 
 
@@ -48,11 +49,13 @@ class KeySigner:
         """Whether the key says that it is only for trying things out."""
         return is_development(self._private)
 
-    def sign(self, payload: Path, box: Path) -> None:
-        """Write ``box``: the payload and its signature. Raises ``BoxError``, ``KeyFileError``."""
+    def sign(self, payload: Path, box: Path) -> Digest:
+        """Write ``box``: the payload and its signature; say the sha256 of it all. Raises ``BoxError``, ``KeyFileError``."""
         from flatpack_build.box.container import sign_payload  # brings cryptography: not on the hot path
 
-        sign_payload(payload, box, self._key(), durable=False)
+        signed = sign_payload(payload, box, self._key(), durable=False)
+        assert signed.digest is not None, "it signs with SHA-256"
+        return signed.digest
 
     def _key(self) -> PrivateKey:
         with self._mutex:  # whoever comes first asks for the passphrase, once

@@ -13,15 +13,24 @@ from flatpack_build.errors import FlatpackError
 
 _COMMANDS = {
     "build": ("flatpack_build.cli.build", "build"),
+    "cache": ("flatpack_build.cli.cache", "cache"),
     "completion": ("flatpack_build.cli.completion", "completion"),
     "create": ("flatpack_build.cli.init", "create"),
+    "diff": ("flatpack_build.cli.diff", "diff"),
+    "explain": ("flatpack_build.cli.explain", "explain"),
+    "graph": ("flatpack_build.cli.graph", "graph"),
     "init": ("flatpack_build.cli.init", "init"),
+    "inspect": ("flatpack_build.cli.inspect", "inspect"),
     "keygen": ("flatpack_build.cli.keys", "keygen"),
     "list": ("flatpack_build.cli.warehouse", "list_flatpacks"),
     "lock": ("flatpack_build.cli.lock", "lock"),
+    "query": ("flatpack_build.cli.query", "query"),
+    "sign": ("flatpack_build.cli.sign", "sign"),
     "targets": ("flatpack_build.cli.warehouse", "list_targets"),
+    "trust": ("flatpack_build.cli.trust", "trust"),
     "verify": ("flatpack_build.cli.verify", "verify"),
     "version": ("flatpack_build.cli.version", "version"),
+    "watch": ("flatpack_build.cli.watch", "watch"),
 }
 
 
@@ -66,8 +75,13 @@ def cli() -> None:
 
 def main() -> None:
     """The console script ``flatpack``."""
+    run_command(cli)
+
+
+def run_command(command: click.Command) -> None:
+    """Run a command on this process's arguments and exit with its status; what goes wrong is said, not raised."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = command.main(standalone_mode=False)
     except FlatpackError as error:
         click.echo(f"error: {error.shown(os.getcwd())}", err=True)
         sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -11,17 +12,51 @@ import click
 @click.argument("names", nargs=-1, metavar="[NAME[@TARGET]]...")
 @click.option("-n", "--jobs", type=click.IntRange(min=1), help="Actions to run at once.  [default: one for each core]")
 @click.option("-c", "--keep-going", is_flag=True, help="Go on with what does not depend on a failure.")
-@click.option("--locked", is_flag=True, help="Stop where flatpack.lock is missing instead of making it (for CI).")
-def build(names: tuple[str, ...], jobs: int | None, keep_going: bool, locked: bool) -> int:
+@click.option("--locked", is_flag=True, help="Stop where flatpack.lock is missing or does not fit (for CI).")
+@click.option("--dry-run", is_flag=True, help="Say what would run and how long it would take; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON for programs.")
+@click.option("--summary", metavar="FILE", default="", help="Write a Markdown summary to FILE; -: to the job's page.")
+@click.option("--junit", metavar="FILE", default="", help="Write a JUnit XML report to FILE.")
+@click.option("--record", metavar="FILE", default="", help="Write the record of this build to FILE, as JSON lines.")
+def build(
+    names: tuple[str, ...],
+    jobs: int | None,
+    keep_going: bool,
+    locked: bool,
+    dry_run: bool,
+    as_json: bool,
+    summary: str,
+    junit: str,
+    record: str,
+) -> int:
     """Build the boxes of flatpacks; without a name: of the whole warehouse.
 
+    The reports are written also when the build fails.
+
     \b
-    Example: flatpack build smollm2-chat@pi5
+    Examples:
+      flatpack build smollm2-chat@pi5
+      flatpack build --locked --summary - --junit build.xml
     """
     from flatpack_build.doit_tasks.main import run_doit  # doit is loaded only to build
-    from flatpack_build.doit_tasks.options import BuildOptions
+    from flatpack_build.doit_tasks.options import BuildOptions, absolute
     from flatpack_build.project import find_project
 
     project = find_project(Path.cwd())
-    options = [*(["-n", str(jobs)] if jobs else []), *(["--continue"] if keep_going else [])]
-    return run_doit(project.root, ["run", *options, *(f"build:{name}" for name in names)], BuildOptions(locked))
+    if dry_run:
+        from flatpack_build.doit_tasks.commands import open_inspection, plan_answer
+
+        text, status = plan_answer(open_inspection(project), list(names), as_json)
+        click.echo(text)
+        return status
+    if as_json:
+        raise click.UsageError("--json goes with --dry-run")
+    from_environment = BuildOptions.from_environment(os.environ)
+    options = BuildOptions(
+        locked=locked or from_environment.locked,
+        summary=absolute(summary) or from_environment.summary,
+        junit=absolute(junit) or from_environment.junit,
+        record=absolute(record) or from_environment.record,
+    )
+    flags = [*(["-n", str(jobs)] if jobs else []), *(["--continue"] if keep_going else [])]
+    return run_doit(project.root, ["run", *flags, *(f"build:{name}" for name in names)], options)

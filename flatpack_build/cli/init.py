@@ -35,8 +35,11 @@ loader = "flatpack"
 # build = "build"
 # dist = "dist"
 # cache = "~/.cache/flatpack-build"        # default: your cache folder; FLATPACK_CACHE wins
+# cache_max_size = "20 GB"                 # remove what was not used for longest; default: no limit
+# cache_max_age = "30 d"                   # and what nobody used for so long; default: no limit
 # signing_key = "keys/development.pem"     # FLATPACK_SIGNING_KEY wins
 # trusted_keys = ["keys/vendor.pub.pem"]   # public keys that may have signed what comes in
+# trust = "enforce"                        # boxes that no trusted key signed: enforce, warn or off
 # jobs = 0                                 # actions at once; 0: as many as there are cores
 """
 
@@ -51,8 +54,9 @@ Tasks of your own can stand beside them: functions named ``task_...``, written a
 _GITIGNORE = """\
 /build/
 /dist/
-# Private keys never go into a repository.
-/keys/
+# Private keys never go into a repository; the public keys that the project trusts do.
+/keys/*
+!/keys/trusted/
 .doit.db*
 __pycache__/
 """

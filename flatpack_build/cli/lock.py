@@ -24,15 +24,21 @@ def lock(names: tuple[str, ...]) -> None:
     from flatpack_build.project import find_project
     from flatpack_build.runner import Runner
     from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
+    from flatpack_build.store.projects import register
+    from flatpack_build.store.use import CacheUse
     from flatpack_build.views import view_for
 
     project = find_project(Path.cwd())
     scratch = Scratch(project.cache)
     runner = Runner(LocalStore(project.cache), LocalActionCache(project.cache), LocalExecutor(os.environ), scratch)
     view = view_for(sys.stdout)
+    use = CacheUse(project.cache)
+    register(project)
+    use.hold(lambda: view.line("waiting: the cache is being cleaned up"))
     try:
         for name in names or project.flatpacks():
             lock_flatpack(project, name, runner, view)
     finally:
         view.close()
         scratch.close()
+        use.release()

@@ -6,28 +6,33 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from flatpack_build.box.container import VerifiedBox, find_boxes, verify_box, verify_contents
-from flatpack_build.box.keys import PublicKey, load_public_key
+from flatpack_build.cli.here import policy_here
+from flatpack_build.cli.text import printable
 from flatpack_build.errors import BoxError
+
+if TYPE_CHECKING:
+    from flatpack_build.box.trust import Judgement, TrustPolicy
 
 EPILOG = """\b
 Examples:
-  flatpack verify dist/chat-pi5.fpk --key keys/signing.pub.pem
-  flatpack verify dist --key keys/signing.pub.pem --json
+  flatpack verify dist                        by the keys that are trusted here
+  flatpack verify dist --key vendor.pub.pem   by this key and no other
+  flatpack verify dist/chat-pi5.fpk --contents --json
 """
 _WIDE = 160
 """Columns of the table where there is no terminal to fit it to."""
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """What became of one box: ``verified``, or the ``error`` it was refused with."""
+class Verdict:
+    """What became of one box: the ``judgement`` on it, or the ``error`` it was refused with."""
 
     box: Path
-    verified: VerifiedBox | None = None
+    judgement: Judgement | None = None
     error: BoxError | None = None
 
 
@@ -37,59 +42,82 @@ class _Verdict:
     "--key",
     "keys",
     multiple=True,
-    required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PUBLIC.pem",
-    help="A public key that may have signed the boxes. May be given more than once.",
+    help="Accept this public key and no other. May be given more than once.",
 )
 @click.option(
     "--contents", is_flag=True, help="Also unpack in memory and check each file against the payload manifest."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def verify(boxes: tuple[Path, ...], keys: tuple[Path, ...], contents: bool, as_json: bool) -> None:
-    """Check the signature of each BOX, or of every box in a folder. The exit status is 1 if any is refused."""
-    public_keys = [load_public_key(key) for key in keys]
-    verdicts = [_judge(box, public_keys, contents) for box in find_boxes(boxes)]
+    """Check the signature of each BOX, or of every box in a folder. The exit status is 1 if any is refused.
+
+    Without --key by the keys that are trusted here (flatpack trust list), each for what it may sign.
+    """
+    from flatpack_build.box.container import find_boxes  # brings cryptography: not for --help
+
+    policy = policy_here(keys)
+    verdicts = [judge(box, policy, contents=contents) for box in find_boxes(boxes)]
+    refused = sum(1 for verdict in verdicts if verdict.error)
     if as_json:
-        refused = sum(1 for verdict in verdicts if verdict.error)
         click.echo(json.dumps({"refused": refused, "boxes": [_as_json(verdict) for verdict in verdicts]}, indent=2))
     else:
         _print_table(verdicts)
-    if any(verdict.error for verdict in verdicts):
-        click.get_current_context().exit(1)
+    click.get_current_context().exit(1 if refused else 0)
 
 
-def _judge(box: Path, keys: list[PublicKey], contents: bool) -> _Verdict:
+def judge(box: Path, policy: TrustPolicy, *, contents: bool = False) -> Verdict:
+    """The verdict on one box; ``contents`` reads all that is in it, too."""
+    from flatpack_build.box.container import SignedPayload, check_signed_contents
+    from flatpack_build.box.contents import open_box
+    from flatpack_build.box.trust import judge_open_box
+
     try:
-        return _Verdict(box, verified=(verify_contents if contents else verify_box)(box, keys))
+        with open_box(box) as file:
+            judgement = judge_open_box(file, policy)
+            if contents and judgement.verified:
+                check_signed_contents(SignedPayload(file, judgement.verified), judgement.verified)
+            return Verdict(box, judgement)
     except BoxError as error:
-        return _Verdict(box, error=error)
+        return Verdict(box, error=error)
 
 
-def _as_json(verdict: _Verdict) -> dict[str, object]:
-    if verdict.error:
+def _status(verdict: Verdict) -> str:
+    if verdict.judgement is None:
+        return "refused"
+    if verdict.judgement.trusted is not None:
+        return "OK"
+    return "not trusted" if verdict.judgement.looked_at else "not checked"
+
+
+def _as_json(verdict: Verdict) -> dict[str, object]:
+    if verdict.judgement is None:
+        assert verdict.error
         return {
             "box": str(verdict.box), "ok": False, "error": verdict.error.message, "hint": verdict.error.hint or None,
         }  # fmt: skip
-    assert verdict.verified
-    verified, manifest = verdict.verified, verdict.verified.manifest
+    judgement, verified = verdict.judgement, verdict.judgement.verified
+    manifest = verified.manifest if verified else None
     return {
         "box": str(verdict.box),
         "ok": True,
-        "flatpack": manifest.flatpack if manifest else None,
+        "flatpack": judgement.flatpack,
         "version": manifest.version if manifest else None,
         "target": manifest.target if manifest else None,
         "files": len(manifest.files) if manifest else None,
         "content_size": manifest.size if manifest else None,
         "payload": manifest.digest if manifest else None,
-        "size": verified.box_size,
-        "hash": verified.hash.value,
-        "key": verified.key_id,
-        "development_key": verified.development,
+        "size": verified.box_size if verified else verdict.box.stat().st_size,
+        "hash": verified.hash.value if verified else None,
+        "key": verified.key_id if verified else None,
+        "development_key": verified.development if verified else None,
+        "trusted_as": judgement.trusted.name if judgement.trusted else None,
+        "warning": judgement.warning or None,
     }
 
 
-def _print_table(verdicts: list[_Verdict]) -> None:
+def _print_table(verdicts: list[Verdict]) -> None:
     # rich is slow to load, and --json does without.
     from rich.console import Console
     from rich.filesize import decimal
@@ -106,18 +134,33 @@ def _print_table(verdicts: list[_Verdict]) -> None:
         table.add_column(title, justify="right")
     table.add_column("Key")
     for verdict in verdicts:
-        name = escape(str(verdict.box))
-        if not verdict.verified:
-            table.add_row("[red]refused[/]", name)
+        status, name = _status(verdict), escape(printable(str(verdict.box)))
+        if verdict.judgement is None:
+            table.add_row(f"[red]{status}[/]", name)
             continue
-        verified, manifest = verdict.verified, verdict.verified.manifest
-        key = verified.key_id[:12] + (" [yellow](development)[/]" if verified.development else "")
-        about = (manifest.flatpack, manifest.version, manifest.target) if manifest else ("-", "-", "-")
+        verified = verdict.judgement.verified
+        manifest = verified.manifest if verified else None
+        flatpack = verdict.judgement.flatpack or "-"
+        about = (flatpack, manifest.version, manifest.target) if manifest else (flatpack, "-", "-")
+        size = decimal(verified.box_size if verified else verdict.box.stat().st_size)
         files = str(len(manifest.files)) if manifest else "-"
-        table.add_row("[green]OK[/]", name, *map(escape, about), decimal(verified.box_size), files, key)
+        mark = " [yellow](development)[/]" if verified and verified.development else ""
+        style = "green" if status == "OK" else "yellow"
+        key = verified.key_id[:12] + mark if verified else "-"
+        table.add_row(f"[{style}]{status}[/]", name, *(escape(printable(text)) for text in about), size, files, key)
     console.print(table)
     for verdict in verdicts:
         if verdict.error:
-            console.print(f"\n[red]refused[/] {escape(str(verdict.box))}: {escape(verdict.error.message)}")
-            if verdict.error.hint:
-                console.print(f"  hint: {escape(verdict.error.hint)}")
+            _print_reason("[red]refused[/]", verdict.box, verdict.error.message, verdict.error.hint)
+        elif verdict.judgement and verdict.judgement.warning:
+            _print_reason("[yellow]warning[/]", verdict.box, verdict.judgement.warning, "")
+
+
+def _print_reason(word: str, box: Path, message: str, hint: str) -> None:
+    from rich.console import Console  # as above
+    from rich.markup import escape
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    console.print(f"\n{word} {escape(printable(str(box)))}: {escape(printable(message))}")
+    if hint:
+        console.print(f"  hint: {escape(printable(hint))}")

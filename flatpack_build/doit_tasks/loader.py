@@ -20,14 +20,16 @@ from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError
 from doit.task import Task
 
 from flatpack_build.action import Action
+from flatpack_build.companions import companion_paths
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
-from flatpack_build.doit_tasks.state import State
+from flatpack_build.doit_tasks.state import State, spread_groups
 from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
 from flatpack_build.project import find_project
+from flatpack_build.stamps import Stamp
 from flatpack_build.views import view_for
 
 _TASK = re.compile(r"(?P<step>[^:]+):(?P<flatpack>[^/@]+)(?:/(?P<part>[^@]*))?(?:@(?P<target>.*))?")
@@ -104,7 +106,9 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             self.project = find_project(Path.cwd())
         except FlatpackError as error:
             raise InvalidDodoFile(str(error)) from error
-        self.session = Session(self.project)
+        self.session = Session(self.project, self.options)
+        # A report names every action, so each is looked at.
+        self._thorough = bool(opt_values.get("always") or opt_values.get("single") or self.options.reports)
         atexit.register(self.session.close)  # whichever reporter runs, and however the run ends
         dodo = self.project.root / str(opt_values.get("dodoFile") or "dodo.py")
         self._own: dict[str, Any] = vars(doit_loader.get_module(os.fspath(dodo))) if dodo.exists() else {}
@@ -139,12 +143,34 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             task_opts=self.task_opts,
         )
         try:
+            if executes:
+                self._expect_reports()
             ours = self._tasks(pos_args, executes, state, {task.name for task in own})
         except FlatpackError as error:
-            self.session.close()
-            raise InvalidCommand(error.shown(os.fspath(self.project.root))) from error
+            raise InvalidCommand(self._give_up(error)) from error
         state.keyed = frozenset(task.name for task in ours)
         return [*ours, *own]
+
+    def _expect_reports(self) -> None:
+        options = self.options
+        if options.reports:
+            from flatpack_build.report.files import check_place  # for CI: most builds report to nobody
+
+            check_place("the summary", options.summary)
+            check_place("the JUnit report", options.junit)
+            check_place("the record", options.record)
+        self.session.executes = True
+
+    def _give_up(self, error: FlatpackError) -> str:
+        """End a build that could not begin, and report that; what to say of it."""
+        root = os.fspath(self.project.root)
+        shown = error.shown(root)
+        try:
+            self.session.report(shown)
+        except FlatpackError as second:
+            shown += f"\n{second.shown(root)}"
+        self.session.close()
+        return shown
 
     # --- selection
 
@@ -170,11 +196,17 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
     def _tasks(self, pos_args: list[str], executes: bool, state: State, own: Collection[str]) -> list[Task]:
         if executes:
             self._need_key(pos_args)
-        planner = Planner(self.project)
+        planner = self.session.planner = Planner(self.project)
         tasks: list[Task] = []
         graphs: list[Graph] = []
-        for name in self._selected(pos_args, own):
-            if planner.lock_file(name).exists():
+        fresh = self._fresh(pos_args, state) if executes else {}
+        selected = self._selected(pos_args, own)
+        if executes and not fresh.keys() >= set(selected):
+            self.session.hold_cache()
+        for name in selected:
+            if name in fresh:
+                tasks += _fresh_groups(name, fresh[name], pos_args)
+            elif planner.lock_file(name).exists():
                 graphs.append(planner.graph(name))
             elif executes and self.options.locked:
                 raise LockError(
@@ -187,16 +219,34 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 graphs.append(planner.graph(name))
             else:  # what it would need is not known yet, but what it would build is
                 tasks += _bare_groups(name, planner.targets(name).names)
-        for graph in graphs:
-            state.spread(f"build:{graph.flatpack}", graph.actions)
-            for box in graph.boxes:
-                state.spread(f"build:{graph.flatpack}@{box.target}", graph.closure([box.pack]))
+        spread_groups(state, graphs)
         builder = self.session.build(graphs, state.forgotten)
         for graph in graphs:
             tasks += self._groups(graph)
             tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
         _refuse_unknown({*own, *(task.name for task in tasks)}, pos_args)
         return tasks
+
+    def _fresh(self, pos_args: Collection[str], state: State) -> dict[str, Stamp]:
+        """The selected flatpacks of which nothing at all has changed: no plan, no key and no step's task is needed."""
+        if self._thorough:
+            return {}
+        wanted: dict[str, set[str]] = {}
+        for argument in pos_args or [f"build:{name}" for name in self.project.flatpacks()]:
+            match = _TASK.fullmatch(argument)
+            if match is None or match["step"] != "build" or match["part"] or "*" in argument:
+                return {}  # a single step is asked for: its task has to be there
+            wanted.setdefault(match["flatpack"], set()).update([match["target"]] if match["target"] else [])
+            if not match["target"]:
+                wanted[match["flatpack"]].add("")
+        marked = {match["flatpack"] for match in map(_TASK.fullmatch, state.marked) if match}
+        stamps = self.session.stamps
+        for name, targets in wanted.items():
+            if name not in marked:
+                stamp = stamps.fresh(name, () if "" in targets else targets)
+                if stamp is not None:
+                    self.session.fresh[name] = stamp
+        return self.session.fresh
 
     def _lock(self, name: str) -> None:
         from flatpack_build.locker import lock_flatpack  # brings the fetchers: only the first build of a flatpack locks
@@ -212,6 +262,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         """A missing key is said before hours of work, not after."""
         if not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args):
             _ = self.session.signer.key_id
+            _ = self.session.model_signer and self.session.model_signer.key_id
 
     # --- tasks
 
@@ -219,6 +270,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         name = graph.flatpack
         kept = [os.fspath(self.project.build / "plans" / f"{name}.json")]
         kept.append(os.fspath(self.project.build / "digests" / f"{name}.json"))
+        kept.append(os.fspath(self.project.build / "last" / f"{name}.json"))
         shown = [f"build:{name}@{box.target}" for box in graph.boxes]
         tasks = [
             Task(
@@ -247,7 +299,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         boxes = {box.pack: box for box in graph.boxes}
         clean: list[Any] = []
         if action.name in boxes:
-            clean = [_Remove([os.fspath(self.project.dist / boxes[action.name].file_name)])]
+            box = self.project.dist / boxes[action.name].file_name
+            clean = [_Remove([os.fspath(path) for path in (box, *companion_paths(box))])]
         return Task(
             action.name,
             [_RunAction(self.session, action.name)],
@@ -258,6 +311,14 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             doc=_DOCS[action.step],
             io={"capture": False},
         )
+
+
+def _fresh_groups(name: str, stamp: Stamp, pos_args: Collection[str]) -> list[Task]:
+    groups = [f"build:{name}@{box.target}" for box in stamp.boxes]
+    asked = [group for group in groups if group in pos_args]
+    if not asked or f"build:{name}" in pos_args:
+        asked.append(f"build:{name}")
+    return [Task(group, None) for group in asked]
 
 
 def _bare_groups(name: str, targets: Sequence[str]) -> list[Task]:
@@ -271,7 +332,10 @@ def _refuse_unknown(known: set[str], pos_args: Sequence[str]) -> None:
     import difflib  # only for a mistake
 
     for argument in pos_args:
-        if _TASK.fullmatch(argument) and argument not in known and not any(mark in argument for mark in "*?["):
+        if _TASK.fullmatch(argument) and "*" in argument:
+            if not fnmatch.filter(known, argument):
+                raise UsageError(f"no task matches {argument!r}", hint="see: doit list --all")
+        elif _TASK.fullmatch(argument) and argument not in known:
             near = difflib.get_close_matches(argument, known, n=1)
             raise UsageError(
                 f"there is no task {argument!r}",

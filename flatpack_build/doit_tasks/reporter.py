@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from doit.exceptions import BaseFail, UnmetDependency
+from doit.exceptions import BaseFail, InvalidCommand, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.errors import FlatpackError
+from flatpack_build.graph import BoxPlan
+from flatpack_build.record import ActionLine
 from flatpack_build.views import View, size_text, time_text, view_for
 
 if TYPE_CHECKING:
     from flatpack_build.doit_tasks.session import Session
 
+_ROWS = 40
 _COLUMNS = ("box", "target", "quantisation", "size", "time", "state")
 
 
@@ -30,6 +36,9 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._failed: list[str] = []
         self._ran = 0
         self.session.view = self.view
+
+    def initialize(self, tasks: Mapping[str, Any], selected_tasks: Collection[str]) -> None:
+        self.session.selected = lambda: _with_dependencies(tasks, selected_tasks)
 
     def execute_task(self, task: Any) -> None:
         if task.actions:
@@ -65,6 +74,10 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         else:
             self.view.line(f"  FAILED   {task.name}")
             self.view.line("  " + fail.get_msg().strip().replace("\n", "\n  "))
+            if self.session.builder is None or not self.session.builder.knows(task.name):
+                self.session.others_failed.append(
+                    ActionLine(task.name, "task", "failed", error=fail.get_msg(), error_type="StepError")
+                )
 
     def cleanup_error(self, exception: BaseFail) -> None:
         self.view.line(exception.get_msg())
@@ -75,13 +88,45 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             self.write(f"ERROR: {message}\n")
         builder = self.session.builder
         if builder is not None:
-            boxes = builder.finished_boxes()
+            boxes = self._boxes(builder)
             if boxes:
                 self._table(boxes)
             self._summary(builder, len(boxes))
-        self.session.close()
+        try:
+            self.session.report()
+        except FlatpackError as error:
+            raise InvalidCommand(error.shown(str(self.session.project.root))) from error
+        finally:
+            if self.session.record is not None and self.session.record.trouble:
+                self.write(f"warning: {self.session.record.trouble}\n")
+            self.session.close()
+        if sys.exc_info()[0] is None:  # doit calls this while Ctrl-C is on its way out, too
+            tidied = self.session.tidy_cache()
+            if tidied:
+                self.write(tidied + "\n")
+
+    def _boxes(self, builder: Builder) -> list[FinishedBox]:
+        found = [
+            FinishedBox(
+                name,
+                BoxPlan(box.target, box.pack, box.file_name, box.quant),
+                self.session.project.dist / box.file_name,
+                box.size,
+                "up to date",
+                0.0,
+            )
+            for name, stamp in self.session.fresh.items()
+            for box in stamp.boxes
+        ]
+        return sorted([*found, *builder.finished_boxes()], key=lambda box: box.flatpack)
 
     def _table(self, boxes: list[FinishedBox]) -> None:
+        quiet = [box for box in boxes if box.state == "up to date"]
+        if len(boxes) > _ROWS:  # nobody reads hundreds of rows in which nothing happened
+            boxes = [box for box in boxes if box.state != "up to date"]
+            if not boxes:
+                self.write(f"{len(quiet)} boxes are up to date\n")
+                return
         rows: list[tuple[str, ...]] = [
             (
                 self.session.shown(box.path),
@@ -97,7 +142,9 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             from rich.console import Console  # heavy, and needless when there is nothing to do
             from rich.table import Table
 
-            table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
+            table = Table(box=None, header_style="bold", pad_edge=False)
+            for name in _COLUMNS:
+                table.add_column(name, overflow="fold", no_wrap=name != "box")
             for row in rows:
                 table.add_row(*row)
             self.write("\n")
@@ -114,9 +161,21 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         counted = [f"{self._ran} built"] if self._ran else []
         counted += [f"{cached} from the cache"] if cached else []
         fresh = sum(outcome.state == "up to date" for outcome in builder.outcomes.values())
+        fresh += sum(stamp.actions for stamp in self.session.fresh.values())
         counted += [f"{fresh} up to date"] if fresh else []
         if self._failed:
             counted.append(f"{len(self._failed)} failed or not run")
         if counted or boxes:
             signed = f"; signed by {self.session.signed_by()}" if boxes else ""
             self.write(f"\n{', '.join(counted)} in {spent}{signed}\n")
+
+
+def _with_dependencies(tasks: Mapping[str, Any], selected: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(selected)
+    while waiting:
+        name = waiting.pop()
+        if name in tasks and name not in found:
+            found.add(name)
+            waiting.extend(tasks[name].task_dep)
+    return found

@@ -13,6 +13,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from flatpack_build.fs import atomic_write
+from flatpack_build.graph import Graph
 
 _FORGOTTEN = "forgotten:"
 _IGNORED = "ignore:"
@@ -41,6 +42,11 @@ class State:
     @property
     def forgotten(self) -> frozenset[str]:
         return frozenset(task for task, marks in self._tasks.items() if _FORGOTTEN in marks)
+
+    @property
+    def marked(self) -> frozenset[str]:
+        """Tasks with a mark of any kind."""
+        return frozenset(self._tasks)
 
     def spread(self, group: str, members: Iterable[str]) -> None:
         """Forgetting a group means forgetting its members: each is then remembered again when it has run."""
@@ -86,3 +92,18 @@ class State:
             except OSError as error:
                 raise InvalidCommand(f"cannot write {self._path}: {error.strerror}") from error
             self._changed = False
+
+
+def spread_groups(state: State, graphs: Iterable[Graph]) -> None:
+    """Forgetting a box or a flatpack means forgetting what it is made from."""
+    for graph in graphs:
+        state.spread(f"build:{graph.flatpack}", graph.actions)
+        for box in graph.boxes:
+            state.spread(f"build:{graph.flatpack}@{box.target}", graph.closure([box.pack]))
+
+
+def forgotten_tasks(path: Path, graphs: Iterable[Graph]) -> frozenset[str]:
+    """The tasks that will run again because they were forgotten. Writes nothing."""
+    state = State(str(path), None)
+    spread_groups(state, graphs)
+    return state.forgotten

@@ -7,9 +7,13 @@ is shown when the step fails.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import faulthandler
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -44,10 +48,21 @@ class _Pipe:
         self.send(event="note", text=text)
 
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h: a signal for when the parent dies
+
+
 def _die_with_builder() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)
+
+
+def _follow_builder() -> None:
+    """Die when the builder does: by the kernel's hand where it can, since a native library may hold this process up."""
+    threading.Thread(target=_die_with_builder, daemon=True).start()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def peak_memory() -> int:
@@ -66,7 +81,7 @@ def peak_memory() -> int:
 
 def main() -> None:
     faulthandler.enable()
-    threading.Thread(target=_die_with_builder, daemon=True).start()
+    _follow_builder()
     events = int(sys.argv[2])
     os.set_inheritable(events, False)  # a program that the step starts must not keep the pipe open
     with os.fdopen(events, "w", encoding="utf-8") as stream:
@@ -83,14 +98,16 @@ def main() -> None:
         except MemoryError:
             pipe.send(event="error", type="StepError", message="out of memory", place=None, hint="free some memory")
         except OSError as error:
-            traceback.print_exc()
-            hint = "see the log of the step" if error.errno != 28 else "free some space on the disk"
+            with contextlib.suppress(OSError):  # the log may lie on the very disk that is full
+                traceback.print_exc()
+            hint = "see the log of the step" if error.errno != errno.ENOSPC else "free some space on the disk"
             pipe.send(event="error", type="StepError", message=str(error), place=None, hint=hint)
         else:
             pipe.send(event="done", peak_memory=peak_memory())
     # Native libraries may hang or crash in their clean-up; what they made is already complete.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(0)
 
 

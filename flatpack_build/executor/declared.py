@@ -17,7 +17,7 @@ from flatpack_build.undeclared import Observed, explained, refusal
 
 def run_declared(step: StepFunction, job: Job, around: Surroundings, *, trace: bool) -> None:
     """Run the step of ``job``; with ``trace`` under strace. Raises ``FlatpackError``, with the step's place."""
-    if trace and strace_problem():
+    if trace and strace_problem(job.out.parent):
         raise UsageError(
             f"FLATPACK_TRACE is set, but build steps cannot be traced here: {strace_problem()}",
             hint="install strace, or build without FLATPACK_TRACE",

@@ -16,12 +16,13 @@ from typing import IO
 from flatpack_build.errors import ERROR_TYPES, CrashError, FlatpackError, Place, StepError
 from flatpack_build.events import Listener, listening
 from flatpack_build.executor.protocol import Execution, Job
+from flatpack_build.sandbox import best_kind
 from flatpack_build.steps.table import step_function
 
 _LOG_LINES = 20
 _LAST_WORDS = 10.0  # seconds
 _SECRETS = ("FLATPACK_PASSPHRASE",)
-_KEPT = ("PATH", "HOME", "USER", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+_KEPT = ("PATH", "HOME", "USER", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _SIGNAL_HINTS = {
     signal.SIGKILL: "the system probably ran out of memory: close programs, or build fewer things at once (doit -n 1)",
     signal.SIGILL: "a native library was built for another CPU: set up again with portable builds (docs/install.md)",
@@ -64,7 +65,8 @@ class LocalExecutor:
                     self._in_place(job)
             except OSError as error:
                 raise StepError(f"{job.name}: {error}", hint="check the disk and its permissions") from error
-        return Execution(time.monotonic() - start, peak, tuple(collector.notes))
+        where = f"local, {best_kind()}" if job.params.step == "run" else "local"
+        return Execution(time.monotonic() - start, peak, tuple(collector.notes), where)
 
     def _in_place(self, job: Job) -> None:
         step = step_function(job.params.step)
@@ -96,6 +98,8 @@ class LocalExecutor:
             )
         )
         log = job.out.parent / "log"
+        temporary = job.out.parent / "tmp"  # goes when the job's folder goes, whatever the step leaves in it
+        temporary.mkdir()
         events, events_end = os.pipe()
         with open(log, "wb") as log_file, open(events, encoding="utf-8") as stream:
             try:
@@ -106,7 +110,7 @@ class LocalExecutor:
                     stderr=log_file,
                     pass_fds=(events_end,),
                     cwd=job.out.parent,
-                    env=self._child_environment(job.params.step),
+                    env={**self._child_environment(job.params.step), "TMPDIR": os.fspath(temporary)},
                 )
             finally:
                 os.close(events_end)

@@ -26,11 +26,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a job went. ``peak_memory`` is in bytes, 0 when it cannot be told apart from the builder's own."""
+    """How a job went. ``peak_memory`` is in bytes, 0 when it cannot be told apart from the builder's own; ``executor``
+    says where it ran."""
 
     seconds: float
     peak_memory: int
     notes: tuple[str, ...]
+    executor: str = "local"
 
 
 class Executor(Protocol):

@@ -182,6 +182,9 @@ class Model(Table):
     context: Whole | None = Field(
         default=None, ge=1, description="The longest text it works on at once, in tokens.", examples=[2048]
     )
+    license: Text = Field(
+        default="", description="The model's licence, as an SPDX expression or a name.", examples=["Apache-2.0"]
+    )
 
     @property
     def file_format(self) -> ModelFormat | None:

@@ -13,9 +13,12 @@ from pathlib import Path
 from flatpack_build import fs
 from flatpack_build.box.manifest_toml import render_manifest
 from flatpack_build.box.paths import find_conflict, path_problem
-from flatpack_build.box.payload import MANIFEST_NAME, PayloadEntry, write_payload
+from flatpack_build.box.payload import MANIFEST_NAME, PayloadEntry, PayloadManifest, write_payload
+from flatpack_build.digest import Json
 from flatpack_build.errors import BoxError, StepError
+from flatpack_build.materials import Materials
 from flatpack_build.params import PackParams
+from flatpack_build.steps.description import DESCRIPTIONS, describe
 
 FLATPACK_TOML = "flatpack.toml"
 _RENAME_HINT = "rename one of them, or leave it out"
@@ -23,20 +26,33 @@ _RENAME_HINT = "rename one of them, or leave it out"
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """An entry and the input that wants it in the box."""
+    """An entry and the input that wants it in the box; no ``owner``: the pack step itself."""
 
     entry: PayloadEntry
-    claimant: str
+    owner: str
+
+    @property
+    def claimant(self) -> str:
+        return f"input {self.owner!r}" if self.owner else "the resolved manifest"
 
 
 def run(params: PackParams, inputs: Mapping[str, Path], out: Path) -> None:
-    """Write ``out/payload.tar.zst`` and ``out/payload.json``.
+    """Write ``out/payload.tar.zst`` and, as they are in it, ``out/payload.json``, ``out/provenance.json`` and
+    ``out/sbom.cdx.json``.
 
     A ``flatpack.toml`` at the top of an input gives way to the one resolved for this target. Raises ``StepError`` when
     two inputs want one path, or when a path cannot stand in a box.
     """
     try:
-        claims = _gather(params, inputs)
+        resolved = _load_manifest(params.manifest)
+        claims = _gather(params, inputs, resolved)
+        described: list[PayloadEntry] = []
+
+        def describe_all(contents: PayloadManifest) -> list[PayloadEntry]:
+            owners = {claim.entry.path: claim.owner for claim in claims}
+            described.extend(describe(contents, resolved, _load_materials(params), owners, inputs.get("model")))
+            return described
+
         with open(out / "payload.tar.zst", "xb") as file:
             manifest = write_payload(
                 [claim.entry for claim in claims],
@@ -45,6 +61,7 @@ def run(params: PackParams, inputs: Mapping[str, Path], out: Path) -> None:
                 version=params.flatpack_version,
                 target=params.target,
                 level=params.level,
+                describe=describe_all,
             )
     except BoxError as error:
         raise StepError(error.message, place=error.place, hint=error.hint) from error
@@ -53,25 +70,28 @@ def run(params: PackParams, inputs: Mapping[str, Path], out: Path) -> None:
             f"packing failed: {error}", hint="free some space" if error.errno == errno.ENOSPC else ""
         ) from error
     fs.atomic_write(out / MANIFEST_NAME, manifest.encode())
+    for entry in described:
+        assert isinstance(entry.source, bytes), "descriptions are made here"
+        fs.atomic_write(out / entry.path, entry.source)
 
 
-def _gather(params: PackParams, inputs: Mapping[str, Path]) -> list[_Claim]:
+def _gather(params: PackParams, inputs: Mapping[str, Path], manifest: Mapping[str, Json]) -> list[_Claim]:
     """Everything to pack, checked. An empty folder that turns out to hold something is not among it."""
-    resolved = render_manifest(_load_manifest(params.manifest)).encode()
-    files = {FLATPACK_TOML: _Claim(PayloadEntry(FLATPACK_TOML, resolved), "the resolved manifest")}
+    resolved = render_manifest(manifest).encode()
+    files = {FLATPACK_TOML: _Claim(PayloadEntry(FLATPACK_TOML, resolved), "")}
     folders: dict[str, _Claim] = {}
     for name in sorted(inputs):
         if name not in params.places:
             raise StepError(f"the input {name!r} has no place in the box")
         for entry in _entries(inputs[name], params.places[name].strip("/")):
-            claim = _Claim(entry, f"input {name!r}")
+            claim = _Claim(entry, name)
             if problem := path_problem(entry.path):
                 raise StepError(f"the path {entry.path!r} of {claim.claimant} {problem}", hint="rename the file")
             if entry.path == FLATPACK_TOML:
                 continue
-            if entry.path == MANIFEST_NAME:
+            if entry.path in (MANIFEST_NAME, *DESCRIPTIONS):
                 raise StepError(
-                    f"{claim.claimant} has a file {MANIFEST_NAME!r}, which the box writes itself", hint="rename it"
+                    f"{claim.claimant} has a file {entry.path!r}, which the box writes itself", hint="rename it"
                 )
             if entry.source is None:
                 folders.setdefault(entry.path, claim)
@@ -112,7 +132,16 @@ def _entries(source: Path, place: str) -> list[PayloadEntry]:
     return entries
 
 
-def _load_manifest(text: str) -> dict[str, object]:
+def _load_materials(params: PackParams) -> Materials:
+    if not params.materials:
+        return Materials()
+    try:
+        return Materials.decode(params.materials)
+    except ValueError as error:
+        raise StepError(f"the box cannot be described: {error}") from error
+
+
+def _load_manifest(text: str) -> dict[str, Json]:
     try:
         value = json.loads(text)
     except ValueError as error:

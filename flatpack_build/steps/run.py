@@ -6,6 +6,7 @@ Knows the manifest's words ``inputs`` and ``outputs`` for its hints; must not kn
 from __future__ import annotations
 
 import contextlib
+import errno
 import filecmp
 import os
 import re
@@ -44,7 +45,7 @@ def run(params: RunParams, inputs: Mapping[str, Path], out: Path, *, kind: Kind 
         staged.mkdir()
         try:
             given = _stage(params, inputs, staged)
-            _check(params, _run(params, staged, kind))
+            _check(params, _run(params, staged, kind), staged)
             made = dict(fs.walk_files(staged))
             _refuse_undeclared(params, given, made)
             _collect(params, made, staged, out)
@@ -93,7 +94,7 @@ def _stage(params: RunParams, inputs: Mapping[str, Path], staged: Path) -> dict[
     return given
 
 
-def _check(params: RunParams, result: SandboxResult) -> None:
+def _check(params: RunParams, result: SandboxResult, staged: Path) -> None:
     if result.kind == "bubblewrap":
         events.note(f"build step {params.name!r} ran in bubblewrap, without network")
     else:
@@ -115,7 +116,9 @@ def _check(params: RunParams, result: SandboxResult) -> None:
     if result.status > 128:
         with contextlib.suppress(ValueError):  # it may be a status of the command's own choice
             ended += f", {signal.Signals(result.status - 128).name}"
-    if _NO_NETWORK.search(result.output):
+    if os.strerror(errno.ENOSPC) in result.output or fs.disk_is_full(staged):
+        hint = f"free some space on the disk of {staged}; what is written to $TMPDIR takes memory instead"
+    elif _NO_NETWORK.search(result.output):
         hint = "build steps have no network: let the build fetch it with [[file]], [[git]] or [packages.python]"
     elif result.status == 127:
         hint = "a step finds the programs in /usr/bin and beside the running python; scripts need their path: sh x.sh"

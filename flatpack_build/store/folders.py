@@ -13,7 +13,9 @@ from flatpack_build.fs import copy_file, link_or_copy, walk_files
 from flatpack_build.store.protocol import Store
 from flatpack_build.tree import Kind, Tree, TreeEntry
 
+_AGAIN = "build again: it will be made anew; check the disk if this happens often"
 _EMPTY = Digest.of_bytes(b"")
+_WORTH_THREADS = 8 << 20  # bytes; below that, starting threads costs more than it brings
 
 
 def kind_of(mode: int) -> Kind:
@@ -24,6 +26,7 @@ def kind_of(mode: int) -> Kind:
 def take_folder(store: Store, folder: Path) -> Tree:
     """Move everything below ``folder`` into the store. Raises ``StepError`` for what is neither file nor folder."""
     entries = []
+    files: list[tuple[str, Path, os.stat_result]] = []
     for path, entry in walk_files(folder):
         if path.endswith("/"):
             entries.append(TreeEntry(path[:-1], "dir", 0, _EMPTY))
@@ -34,19 +37,42 @@ def take_folder(store: Store, folder: Path) -> Tree:
                 f"the step made {path!r}, which is not a regular file",
                 hint="write a file instead of a link, socket or pipe",
             )
-        digest = store.add_file(Path(entry.path), move=True)
-        entries.append(TreeEntry(path, kind_of(status.st_mode), status.st_size, digest))
+        files.append((path, Path(entry.path), status))
+    for (path, file, status), digest in zip(files, _digests(files), strict=True):
+        entries.append(
+            TreeEntry(path, kind_of(status.st_mode), status.st_size, store.add_file(file, digest, move=True))
+        )
     tree = Tree.of(entries)
     store.add_bytes(tree.encode())
     return tree
 
 
+def _digests(files: Sequence[tuple[str, Path, os.stat_result]]) -> list[Digest]:
+    """The digests of files, by threads where there is enough to hash: hashlib lets go of the GIL."""
+    paths = [file for _, file, _ in files]
+    if len(files) > 1 and sum(status.st_size for _, _, status in files) > _WORTH_THREADS:
+        from concurrent.futures import ThreadPoolExecutor  # only where there is much to hash
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return list(threads.map(Digest.of_file, paths))
+    return [Digest.of_file(file) for file in paths]
+
+
 def load_tree(store: Store, digest: Digest) -> Tree:
-    """Read a tree back. Raises ``StoreError``."""
-    path = store.path(digest)
+    """Read a tree back, always checking its digest: a wrong tree would be built upon in silence.
+
+    Raises ``StoreError``; a damaged tree is discarded, so it is made again.
+    """
     try:
-        return Tree.decode(path.read_bytes())
-    except (OSError, ValueError) as error:
+        data = store.path(digest).read_bytes()
+    except OSError as error:
+        raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
+    if Digest.of_bytes(data) != digest:
+        store.discard(digest)
+        raise StoreError(f"tree {digest.short} was damaged in the cache and has been removed", hint="build again")
+    try:
+        return Tree.decode(data)
+    except ValueError as error:
         raise StoreError(f"tree {digest.short} in the cache cannot be read: {error}", hint="build again") from error
 
 

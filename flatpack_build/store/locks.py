@@ -10,19 +10,27 @@ from types import TracebackType
 
 
 class Lock:
-    """An exclusive lock on a file of its own. Also excludes other threads of this process: each opens the file anew."""
+    """A lock on a file of its own, exclusive unless it is ``shared``.
 
-    def __init__(self, path: Path) -> None:
+    Also excludes other threads of this process: each opens the file anew.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._fd = -1
 
-    def acquire(self, *, wait: bool = True) -> bool:
-        """Take the lock; without ``wait`` say ``False`` when somebody has it. Raises ``OSError``."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def acquire(self, *, wait: bool = True, create: bool = True) -> bool:
+        """Take the lock; without ``wait`` say ``False`` when somebody has it. Without ``create`` its file must exist.
+
+        Raises ``OSError``.
+        """
+        if create:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(self.path, os.O_RDONLY | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o644)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                fcntl.flock(fd, self._kind | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 os.close(fd)
                 return False
@@ -56,7 +64,7 @@ class Lock:
         self.release(remove=True)
 
 
-def try_lock(path: Path) -> Lock | None:
-    """The lock if nobody holds it, else ``None``."""
+def try_lock(path: Path, *, create: bool = True) -> Lock | None:
+    """The lock if nobody holds it, else ``None``. Raises ``OSError``."""
     lock = Lock(path)
-    return lock if lock.acquire(wait=False) else None
+    return lock if lock.acquire(wait=False, create=create) else None

@@ -26,6 +26,13 @@ class ActionResult:
     notes: tuple[str, ...]
     parts: tuple[tuple[str, Json], ...]
     """The walk that the key was made from (``fingerprint.walk``)."""
+    executor: str = "local"
+    """Where the step ran: ``local``, and for a command of the user's in which sandbox."""
+
+    @property
+    def is_blob(self) -> bool:
+        """Whether ``tree`` is the digest of one blob, a signed box, and not of a tree."""
+        return self.step == "sign"
 
     def encode(self) -> bytes:
         return canonical_json(
@@ -39,6 +46,7 @@ class ActionResult:
                 "peak_memory": self.peak_memory,
                 "notes": self.notes,
                 "parts": self.parts,
+                "executor": self.executor,
             }
         )
 
@@ -57,6 +65,7 @@ class ActionResult:
                 peak_memory=value["peak_memory"],
                 notes=tuple(value["notes"]),
                 parts=tuple((name, item) for name, item in value["parts"]),
+                executor=value.get("executor", "local"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not an action result: {error}") from error
@@ -70,6 +79,9 @@ class Store(Protocol):
 
     def path(self, digest: Digest) -> Path:
         """A local, read-only file with the blob. Raises ``StoreError`` when it is not there or (if checked) damaged."""
+
+    def discard(self, digest: Digest) -> None:
+        """Forget a blob that is damaged. One that is not there, or cannot be removed, is no error."""
 
     def add_file(self, source: Path, digest: Digest | None = None, *, move: bool = False) -> Digest:
         """Take a file in, hashing it unless ``digest`` is known to be right. ``move`` may consume ``source``."""

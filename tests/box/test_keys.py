@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pty
@@ -21,6 +22,7 @@ from flatpack_build.box.keys import (
     public_half,
 )
 from flatpack_build.box.passphrase import Passphrase
+from flatpack_build.box.signature import SignatureHash, sign_digest
 from flatpack_build.errors import KeyFileError
 from tests.box.samples import KeyPair
 
@@ -272,3 +274,16 @@ def test_asking_on_a_terminal_does_not_show_what_is_typed(signing: Path) -> None
 
 def test_a_passphrase_does_not_show_in_its_text() -> None:
     assert SECRET not in repr(_in_environment(SECRET))
+
+
+def test_a_damaged_private_key_signs_nothing(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    pair = generate_key(tmp_path / "key.pem", passphrase=None, development=True, bits=2048)
+    key = load_private_key(pair.private, Passphrase())
+    numbers = key.rsa.private_numbers()
+    damaged = rsa.RSAPrivateNumbers(
+        numbers.p, numbers.q, numbers.d ^ 2, numbers.dmp1 ^ 2, numbers.dmq1, numbers.iqmp, numbers.public_numbers
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    with pytest.raises(KeyFileError, match="damaged"):
+        sign_digest(bytes(32), dataclasses.replace(key, rsa=damaged), SignatureHash.SHA256)

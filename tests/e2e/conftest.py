@@ -53,7 +53,8 @@ class Project:
         file = self.root / "build/record.jsonl"
         file.unlink(missing_ok=True)
         self.doit(*arguments)
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return [line for line in lines if line["state"] != "up to date"]
 
     @property
     def boxes(self) -> dict[str, Path]:

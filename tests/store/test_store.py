@@ -119,6 +119,42 @@ def test_an_action_result_comes_back(tmp_path: Path) -> None:
     assert cache.get(KEY) == result()
 
 
+def test_a_hit_notes_the_time_at_most_once_an_hour(tmp_path: Path) -> None:
+    now = 1_000_000_000.0
+    cache = LocalActionCache(tmp_path, clock=lambda: now)
+    cache.put(result())
+    entry = tmp_path / "actions/aa" / KEY
+    for before, after in ((now - 3599, now - 3599), (now - 3601, now), (now + 3600, now)):
+        os.utime(entry, (before, before))
+        assert cache.get(KEY) == result()
+        assert entry.stat().st_mtime == after
+        assert cache.get(KEY) == result()
+
+
+def test_a_store_that_verifies_holds_nothing_damaged(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "cache", verify=True)
+    good, bad = store.add_bytes(b"good"), store.add_bytes(b"hello")
+    assert store.contains(bad, 5)
+    blob = store.path(bad)
+    os.chmod(blob, 0o644)
+    blob.write_bytes(b"hellp")
+    assert not store.contains(bad, 5)
+    assert not blob.exists()
+    assert store.contains(good)
+
+
+def test_a_damaged_tree_is_found_without_asking_and_is_gone(store: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").write_text("a")
+    tree = take_folder(store, tmp_path / "out")
+    blob = store.path(tree.digest)
+    os.chmod(blob, 0o644)
+    blob.write_bytes(blob.read_bytes().replace(b'"a"', b'"b"'))  # still a tree, but of another file name
+    with pytest.raises(StoreError, match="damaged"):
+        load_tree(store, tree.digest)
+    assert not store.contains(tree.digest)
+
+
 @given(data=st.binary(max_size=200))
 def test_a_damaged_entry_is_no_entry(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     root = tmp_path_factory.mktemp("cache")
@@ -155,6 +191,19 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     lock = try_lock(tmp_path / "lock")
     assert lock is not None
     lock.release(remove=True)
+
+
+def test_shared_locks_go_together_and_keep_an_exclusive_one_out(tmp_path: Path) -> None:
+    one, two = Lock(tmp_path / "lock", shared=True), Lock(tmp_path / "lock", shared=True)
+    assert one.acquire(wait=False)
+    assert two.acquire(wait=False)
+    assert try_lock(tmp_path / "lock") is None
+    one.release()
+    assert try_lock(tmp_path / "lock") is None
+    two.release()
+    alone = try_lock(tmp_path / "lock")
+    assert alone is not None
+    assert not one.acquire(wait=False)
 
 
 def test_scratch_sweeps_what_the_dead_left_and_only_that(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""``flatpack query``: what depends on a file, and what a box depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def query() -> None:
+    """Ask what depends on what. Nothing is run and nothing is written."""
+
+
+@query.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def uses(file: Path, as_json: bool) -> None:
+    """Say which actions and boxes of the warehouse depend on FILE (or on anything in a folder).
+
+    \b
+    Example: flatpack query uses warehouse/hello-docs/README.md
+    """
+    from flatpack_build import listing, query  # doit and the builder are not needed for --help
+    from flatpack_build.doit_tasks.commands import open_inspection, style
+    from flatpack_build.project import find_project
+
+    answer = query.uses(open_inspection(find_project(Path.cwd())), file)
+    click.echo(listing.uses_json(answer) if as_json else "\n".join(listing.uses_text(answer, style())))
+
+
+@query.command()
+@click.argument("name", metavar="BOX|TASK|NAME[@TARGET]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def needs(name: str, as_json: bool) -> None:
+    """Say what a box, a task or a flatpack depends on: files and sources with their digests, and tools.
+
+    \b
+    Examples:
+      flatpack query needs hello-docs@pi5
+      flatpack query needs dist/hello-docs-0.1.0-pi5.fpk
+    """
+    from flatpack_build import listing, query
+    from flatpack_build.doit_tasks.commands import open_inspection, style
+    from flatpack_build.project import find_project
+
+    answer = query.needs(open_inspection(find_project(Path.cwd())), name)
+    click.echo(listing.needs_json(answer) if as_json else "\n".join(listing.needs_text(answer, style())))

@@ -1,0 +1,1 @@
+"""Graphs of actions as pictures, for people. Pure: text in, text out; knows no builder and no terminal."""

@@ -1,0 +1,6 @@
+"""The original Flatpack's script of this name; ``--help`` shows its options. Also installed as a command."""
+
+from flatpack_build.cli.original import main_verify
+
+if __name__ == "__main__":
+    main_verify()

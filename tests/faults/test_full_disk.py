@@ -1,0 +1,118 @@
+"""A disk that fills up, at one place of a build after another: the message names it, and with space the build goes on.
+
+FLATPACK_FILLS says at how many places; each is hit a little differently, since a build runs many things at once.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from flatpack_build.digest import Digest
+from tests.faults.conftest import Undisturbed
+from tests.faults.ground import Ground
+from tests.faults.mounts import need_mounts, remount, small_disk
+
+_FILLS = int(os.environ.get("FLATPACK_FILLS", "6"))
+_PAGE = 4096
+
+
+@pytest.fixture(autouse=True)
+def _mounts(tmp_path: Path) -> None:
+    need_mounts(tmp_path)
+
+
+def used(folder: Path) -> int:
+    """Bytes in whole pages, as a tmpfs counts them; two names of one file count twice."""
+    return sum(-(-path.stat().st_size // _PAGE) * _PAGE for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="session")
+def growth(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, int]]:
+    """Bytes before and after a build, of the cache and of the project."""
+    built = undisturbed.fresh.copy(tmp_path_factory.mktemp("growth") / "built")
+    before = {"cache": used(built.cache), "project": used(built.project)}
+    built.good_build()
+    return {"cache": (before["cache"], used(built.cache)), "project": (before["project"], used(built.project))}
+
+
+def fails_then_goes_on(ground: Ground, folder: Path, payloads: Mapping[str, Digest], more: str, jobs: int = 2) -> None:
+    status, said = ground.build("-n", str(jobs), "small")
+    if status != 0:
+        print(said)
+        assert "No space left on device" in said or "is full" in said, said
+        named = ("dist/", "build/") if folder == ground.project else (str(folder),)
+        assert any(name in said for name in named), said
+        assert "free some space" in said or "the disk is full" in said, said
+    remount(folder, more)
+    ground.good_build()
+    assert ground.payloads() == payloads
+    ground.assert_clean()
+
+
+@pytest.mark.parametrize("place", range(_FILLS))
+@pytest.mark.parametrize("name", ["cache", "project"])
+def test_a_disk_that_fills_up_is_named_and_with_space_the_build_goes_on(
+    ground: Ground,
+    undisturbed: Undisturbed,
+    growth: Mapping[str, tuple[int, int]],
+    chance: random.Random,
+    name: str,
+    place: int,
+) -> None:
+    folder = {"cache": ground.cache, "project": ground.project}[name]
+    before, after = growth[name]
+    size = before + _PAGE + int((after - before) * (place + chance.random() if place else 0) / _FILLS)
+    print(f"{name}: {size} bytes, from {before} to {after}")
+    with small_disk(folder, f"size={size // 1024}k"):
+        fails_then_goes_on(ground, folder, undisturbed.payloads, "size=256m", jobs=1 + place % 2)
+
+
+@pytest.mark.parametrize("place", range(max(2, _FILLS // 3)))
+def test_a_disk_with_no_room_for_another_file_is_named_too(
+    ground: Ground, undisturbed: Undisturbed, chance: random.Random, place: int
+) -> None:
+    files = sum(1 for _ in ground.cache.rglob("*")) + 4 + chance.randrange(100)
+    print(f"{files} files")
+    with small_disk(ground.cache, f"size=256m,nr_inodes={files}"):
+        fails_then_goes_on(ground, ground.cache, undisturbed.payloads, "nr_inodes=10k")
+
+
+# verify is not among them: what it hands on is in the store already, and takes no space.
+@pytest.mark.parametrize(
+    ("before", "task"),
+    [
+        ([], "fetch:small"),
+        (["verify:small"], "compress:small@pi5"),
+        ([], "index:small"),
+        ([], "run:small/words"),
+        (["run:small/words"], "assemble:small@pi5"),
+        (["index:small", "assemble:small@pi5", "device:small@pi5", "compress:small@pi5"], "pack:small@pi5"),
+    ],
+)
+def test_each_step_on_a_disk_that_is_full_before_it_is_done(
+    ground: Ground, undisturbed: Undisturbed, chance: random.Random, before: list[str], task: str
+) -> None:
+    with small_disk(ground.cache, "size=256m"):
+        if before:
+            assert ground.doit(*before)[0] == 0
+        beginning = used(ground.cache)
+        with_it = ground.copy(ground.root.with_name("with-it"))
+        assert with_it.doit(task)[0] == 0
+        growth = used(with_it.cache) - beginning
+        for part in (0, 0.4 + 0.5 * chance.random()):
+            remount(ground.cache, f"size={(beginning + int(growth * part)) // 1024 + 4}k")
+            status, said = ground.doit(task)
+            print(said)
+            assert status != 0
+            assert "No space left on device" in said or "is full" in said, said
+            assert str(ground.cache) in said, said
+            assert "free some space" in said or "the disk is full" in said, said
+        remount(ground.cache, "size=256m")
+        ground.good_build()
+        assert ground.payloads() == undisturbed.payloads
+        ground.assert_clean()
