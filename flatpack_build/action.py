@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from flatpack_build.errors import Place
 from flatpack_build.params import Params
 
 
@@ -52,6 +53,23 @@ class Action:
     def needs(self) -> tuple[str, ...]:
         """The names of the actions whose outputs it takes, sorted, each once."""
         return tuple(sorted({source.action for source in self.inputs.values() if isinstance(source, Output)}))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What lies around the declared build step ``name``: nothing of this is part of its action key."""
+
+    name: str
+    place: Place
+    """Where ``[build.<name>]`` stands."""
+    root: str
+    """The flatpack's folder."""
+    inputs: tuple[str, ...]
+    """As they are declared."""
+    files: tuple[str, ...]
+    """All files of the flatpack, relative to ``root``."""
+    made: Mapping[str, str]
+    """What the other build steps make: path or pattern -> the step's name."""
 
 
 StepFunction: TypeAlias = Callable[[Params, Mapping[str, Path], Path], None]

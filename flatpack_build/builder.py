@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
+from flatpack_build.admissions import Admissions
 from flatpack_build.companions import Companions, Making, ModelSigner
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
@@ -25,6 +26,7 @@ from flatpack_build.stamps import Signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import kind_of, load_tree, missing
 from flatpack_build.store.protocol import ActionResult
+from flatpack_build.surroundings import surroundings
 from flatpack_build.tree import Tree, TreeEntry
 
 State = Literal["built", "cached", "up to date"]
@@ -47,7 +49,7 @@ class Signer(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an action of this build ended. ``seconds`` is wall time spent on it now."""
+    """How an action of this build ended. ``seconds`` is wall time spent on it now, not waiting for cores or memory."""
 
     state: State
     seconds: float
@@ -67,7 +69,10 @@ class FinishedBox:
 
 
 class Builder:
-    """Judges and runs the actions of some graphs. ``check`` is for one thread at a time, ``run`` for many."""
+    """Judges and runs the actions of some graphs. ``check`` is for one thread at a time, ``run`` for many.
+
+    Without ``admissions`` nothing waits for cores and memory.
+    """
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class Builder:
         forced: Collection[str] = (),
         model_signer: Callable[[], ModelSigner] | None = None,
         clock: Callable[[], float] = time.time,
+        admissions: Admissions | None = None,
     ) -> None:
         self._runner = runner
         self._actions: dict[str, Action] = {name: action for graph in graphs for name, action in graph.actions.items()}
@@ -95,6 +101,7 @@ class Builder:
         self._record = record
         self._forced = set(forced)
         self._companions = Companions(runner, model_signer, started=clock(), clock=clock)
+        self._admissions = admissions
         self._trees: dict[Digest, Tree] = {}
         self._files: dict[str, TreeEntry] = {}
         self._checked: dict[str, FlatpackError] = {}
@@ -230,7 +237,7 @@ class Builder:
         ran = self._run_action(name, listener, force=name in self._forced or name in self.outcomes)
         if name in self._boxes:
             self._finish_box(name, ran.result, listener)
-        outcome = Outcome(ran.state, time.monotonic() - start, ran.result)
+        outcome = Outcome(ran.state, time.monotonic() - start - ran.waited, ran.result)
         self._record.add(ActionLine.of_result(name, ran.state, outcome.seconds, ran.result))
         self.outcomes[name] = outcome
         return outcome
@@ -245,7 +252,16 @@ class Builder:
             if found is not None and self._runner.complete(found):
                 return Ran(found, "cached", 0.0)
         self._provide(action, inputs, listener)
-        ran = self._runner.run(action, parts, inputs, listener, force=force)
+        graph, size = self._graphs[name], sum(source.size for source in inputs.values())
+        ran = self._runner.run(
+            action,
+            parts,
+            inputs,
+            listener,
+            force=force,
+            admission=self._admissions.admission(graph.flatpack, action, size) if self._admissions else None,
+            around=surroundings(action, graph.actions.values()),
+        )
         if ran.state == "built":
             self._built.add(ran.result.key)
         return ran

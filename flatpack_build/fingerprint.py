@@ -29,7 +29,7 @@ def walk(params: Params, inputs: Mapping[str, InputDigest], tools: Mapping[str, 
     yield "step version", params.version
     for tool in params.tools:
         yield f"tool {tool}", tools[tool]
-    for name, value in sorted(params.to_json().items()):
+    for name, value in sorted(params.key_json().items()):
         yield f"parameter {name}", value
     for name in sorted(inputs):
         yield f"input {name}", f"{inputs[name].kind}:{inputs[name].digest}"

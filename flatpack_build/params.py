@@ -1,6 +1,7 @@
-"""What each step is asked to do: one frozen dataclass a step, plain data only. Every field is part of the action key.
+"""What each step is asked to do: one frozen dataclass a step, plain data only. Every field is part of the action key,
+but for those that are marked ``outside_key``: they say what a run may take, never what comes out.
 
-So nothing may stand here that does not change the output's bytes: no target names where the facts of the target are
+So nothing else may stand here that does not change the output's bytes: no target names where the facts of the target are
 meant, no absolute paths, no thread counts, no secrets. A step whose code changes its output raises its ``version``.
 """
 
@@ -12,6 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flatpack_build.digest import Json
+
+
+def outside_key(default: int | float) -> Any:
+    """A field that changes how a step is run, and never a byte of its output."""
+    return dataclasses.field(default=default, metadata={"outside key": True})
 
 
 class Params:
@@ -27,7 +33,17 @@ class Params:
     isolated: ClassVar[bool] = False
 
     def to_json(self) -> dict[str, Json]:
+        """All fields: what ``params_from_json`` makes an equal object from."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def key_json(self) -> dict[str, Json]:
+        """The fields that are part of the action key."""
+        outside = {
+            field.name
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if "outside key" in field.metadata
+        }
+        return {name: value for name, value in self.to_json().items() if name not in outside}
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,12 @@ class RunParams(Params):
     command: str
     outputs: tuple[str, ...]
     environment: Mapping[str, str]
+    cores: int = outside_key(0)
+    """How many cores it keeps busy; 0: one."""
+    memory_mb: int = outside_key(0)
+    """How much memory it may need, in MB (10^6 bytes); 0: not said."""
+    timeout_seconds: float = outside_key(0)
+    """When to stop it; 0: never."""
 
 
 @dataclass(frozen=True)

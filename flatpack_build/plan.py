@@ -10,13 +10,13 @@ from typing import Literal
 from flatpack_build import __version__
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree, task_name
 from flatpack_build.bill import model_use, source_use, steps_behind, wheel_uses
-from flatpack_build.digest import canonical_json
+from flatpack_build.digest import Json, canonical_json
 from flatpack_build.errors import Place, PlanError
 from flatpack_build.graph import BoxPlan, Graph, in_order
 from flatpack_build.manifest.build_steps import takes
 from flatpack_build.manifest.lock import Lock, LockedSource
 from flatpack_build.manifest.model import Manifest
-from flatpack_build.manifest.tables import Dataset, File, Model
+from flatpack_build.manifest.tables import BuildStep, Dataset, File, Model
 from flatpack_build.materials import Materials, Role, SourceUse, WheelUse
 from flatpack_build.needs import EMBEDDER_SOURCE, git_source, is_remote, wheels_need
 from flatpack_build.params import (
@@ -68,6 +68,19 @@ def plan(question: Question) -> Graph:
         boxes.append(builder.box())
     name = question.manifest.name
     return Graph(name, in_order(name, actions.values()), tuple(boxes))
+
+
+def _without_limits(resolved: Mapping[str, Json]) -> dict[str, Json]:
+    """What a build step may take concerns the machine that builds: a box is the same whatever the limits were."""
+    steps = resolved.get("build")
+    if not isinstance(steps, Mapping):
+        return dict(resolved)
+    kept = {
+        name: {key: value for key, value in step.items() if key not in BuildStep.LIMITS}
+        for name, step in steps.items()
+        if isinstance(step, Mapping)
+    }
+    return {**resolved, "build": kept}
 
 
 def below_folder(path: str) -> str | None:
@@ -274,7 +287,15 @@ class _TargetPlan:
                     )
                 own.update(found)
             inputs["files"] = SourceTree(self.question.folder, tuple(sorted(own)))
-            params = RunParams(name, step.command, step.outputs, environment)
+            params = RunParams(
+                name,
+                step.command,
+                step.outputs,
+                environment,
+                cores=step.cores or 0,
+                memory_mb=step.memory_mb or 0,
+                timeout_seconds=step.timeout_seconds or 0,
+            )
             names[name] = self._add(params, inputs, part=name, per_target=step.per_target)
         return names
 
@@ -362,7 +383,7 @@ class _TargetPlan:
         manifest = self.manifest
         inputs: dict[str, Input] = {}
         places: dict[str, str] = {}
-        resolved = dict(manifest.resolved())
+        resolved = _without_limits(manifest.resolved())
         quant = ""
         if manifest.model:
             inputs["model"], places["model"], quant = self._model(manifest.model)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flatpack_build.errors import ManifestError, UsageError
 from flatpack_build.limits import AGE_WANTED, SIZE_WANTED, Limits, parse_age, parse_size
+from flatpack_build.machine import Capacity, machine
 from flatpack_build.manifest.document import Document, read_document
 from flatpack_build.manifest.wording import describe, did_you_mean, toml_text
 
@@ -52,7 +53,9 @@ class Settings:
     trust: str = ""
     """What happens to a box that no trusted key signed: enforce, warn or off; empty: enforce. ``FLATPACK_TRUST`` wins."""
     jobs: int = 0
-    """Actions at once; 0: as many as there are cores."""
+    """Actions at once, each on one core; 0: as many as there are cores."""
+    memory_mb: int = 0
+    """What all actions together may need, in MB; 0: nine tenths of what the machine, or the container, has."""
 
 
 _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
@@ -68,6 +71,7 @@ _EXAMPLES: Mapping[str, str | int | tuple[str, ...]] = {
     "trusted_keys": ("keys/vendor.pub.pem",),
     "trust": "enforce",
     "jobs": 4,
+    "memory_mb": 4000,
 }
 _QUANTITIES: Mapping[str, tuple[str, Callable[[str], float]]] = {
     "cache_max_size": (SIZE_WANTED, parse_size),
@@ -137,11 +141,12 @@ class Project:
     @property
     def jobs(self) -> int:
         """How many actions may run at once: at least 1."""
-        if self.settings.jobs:
-            return self.settings.jobs
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return self.capacity.cores
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        """What all actions together may take."""
+        return machine(cores=self.settings.jobs, memory_mb=self.settings.memory_mb)
 
     def flatpacks(self) -> list[str]:
         """The names of the warehouse's flatpacks, sorted; reads none. Raises ``UsageError`` without a warehouse."""

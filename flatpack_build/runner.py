@@ -5,6 +5,8 @@ Knows the store, the action cache and an executor; no graph, no doit and no term
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import secrets
 import time
 from collections.abc import Mapping
@@ -12,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flatpack_build.action import Action
+from flatpack_build.action import Action, Surroundings
 from flatpack_build.digest import ActionKey, Json
-from flatpack_build.errors import FlatpackError, StoreError
+from flatpack_build.errors import CrashError, FlatpackError, StoreError
 from flatpack_build.events import Listener
 from flatpack_build.executor.protocol import Execution, Executor, Job
 from flatpack_build.fingerprint import InputDigest, action_key
 from flatpack_build.fs import disk_is_full, temporary_folder
+from flatpack_build.pools import Admission
 from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
 from flatpack_build.store.local import LocalActionCache, Scratch, cannot
 from flatpack_build.store.protocol import ActionResult, Store
@@ -26,11 +29,13 @@ from flatpack_build.store.protocol import ActionResult, Store
 
 @dataclass(frozen=True)
 class Ran:
-    """``built`` when the step ran now, ``cached`` when its result was there already; ``seconds`` is wall time."""
+    """``built`` when the step ran now, ``cached`` when its result was there already; ``seconds`` is wall time, less
+    ``waited``, the seconds until cores and memory were free."""
 
     result: ActionResult
     state: Literal["built", "cached"]
     seconds: float
+    waited: float = 0.0
 
 
 class Runner:
@@ -62,17 +67,31 @@ class Runner:
         listener: Listener,
         *,
         force: bool = False,
+        admission: Admission | None = None,
+        around: Surroundings | None = None,
     ) -> Ran:
-        """Give the action's result, running its step only if nobody has, or if ``force``. Raises ``FlatpackError``."""
+        """Give the action's result, running its step only if nobody has, or if ``force``. Raises ``FlatpackError``.
+
+        The step runs inside ``admission``; what is found in the cache waits for none. ``around`` is for the ``Job``.
+        """
         start = time.monotonic()
         key = action_key(parts)
         with self.cache.lock(key):
             found = None if force else self.cache.get(key)
             if found is not None and self.complete(found):
                 return Ran(found, "cached", time.monotonic() - start)
-            result = self._execute(action, key, parts, inputs, listener)
+            with admission or contextlib.nullcontext():
+                try:
+                    result = self._execute(action, key, parts, inputs, listener, around)
+                except CrashError as error:
+                    if admission and admission.note:
+                        error.hint = f"{admission.note}; {error.hint}"
+                    raise
+            if admission and admission.note:
+                result = dataclasses.replace(result, notes=(admission.note, *result.notes))
             self.cache.put(result)
-        return Ran(result, "built", time.monotonic() - start)
+        waited = admission.waited if admission else 0.0
+        return Ran(result, "built", time.monotonic() - start - waited, waited)
 
     def _execute(
         self,
@@ -81,13 +100,14 @@ class Runner:
         parts: list[tuple[str, Json]],
         inputs: Mapping[str, InputDigest],
         listener: Listener,
+        around: Surroundings | None,
     ) -> ActionResult:
         try:
             # The folder's name is no part of anything that comes out: steps get paths below it and must not record them.
             with temporary_folder(self._scratch.folder, prefix=f"{action.step}-{secrets.token_hex(2)}-") as folder:
                 out = folder / "out"
                 out.mkdir()
-                job = Job(action.name, action.params, self._stage(inputs, folder / "in"), out)
+                job = Job(action.name, action.params, self._stage(inputs, folder / "in"), out, around)
                 execution = self._run_step(job, listener)
                 tree = take_folder(self.store, out)
         except OSError as error:

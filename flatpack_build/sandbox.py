@@ -16,11 +16,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
 from flatpack_build.fs import temporary_folder
+from flatpack_build.tracing import Trace, strace_arguments
 
 Kind: TypeAlias = Literal["bubblewrap", "staged"]
 
@@ -33,11 +35,15 @@ OUTPUT_LIMIT = 64 * 1024
 _TEMPORARY = "/tmp"  # noqa: S108 (inside the sandbox, and its own)
 _HOME = "/tmp/home"  # noqa: S108 (a folder of its own: the running Python may be bound somewhere below /tmp)
 _FOLDER = "/run/flatpack"  # where the command finds its folder; fixed, since tools write paths into what they make
+_TRACE = "/run/trace"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 # No passwd, hosts or resolv.conf: they differ from machine to machine and a pure step needs none of them.
 _SETTINGS = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/fonts", "/etc/ssl/openssl.cnf")
+# What every program reads by itself where it is not shut out.
+_AMBIENT = ("/etc", "/proc", "/sys", "/dev", "/run", "/var")
 _PROBE_SECONDS = 20.0
 _DRAIN_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
 
 # The lifeline is standard input, a pipe that only the builder holds open: when the builder dies, however it dies,
 # the watcher reads the end of it and takes the whole process group down, itself included.
@@ -45,7 +51,7 @@ _STAGED_SCRIPT = """\
 exec 3<&0 0</dev/null
 (read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 &
 exec 3<&-
-exec /bin/sh -e -c "$1"
+exec "$@"
 """
 
 
@@ -54,13 +60,42 @@ class SandboxResult:
     """What came of a command.
 
     ``status`` is its exit status (128 + n: ended by signal n), ``None`` when it was stopped at its time-out;
-    ``output`` the last ``OUTPUT_LIMIT`` bytes of what it printed, both streams in their order.
+    ``output`` the last ``OUTPUT_LIMIT`` bytes of what it printed, both streams in their order. ``folder`` is where the
+    command found its folder.
+
+    When it was traced: ``missed`` are paths that it looked for and that were not there, relative to the folder where
+    they lie in it, else absolute; ``reached`` are files that it read although bubblewrap would not have shown them.
     """
 
     kind: Kind
     status: int | None
     seconds: float
     output: str
+    folder: str
+    missed: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
+
+
+@dataclass
+class Observation:
+    """What ran in sandboxes while ``observing``."""
+
+    trace: bool
+    results: list[SandboxResult] = field(default_factory=list)
+
+
+_observation: ContextVar[Observation | None] = ContextVar("observation", default=None)
+
+
+@contextlib.contextmanager
+def observing(*, trace: bool = False) -> Iterator[Observation]:
+    """Keep the results of all commands that are run inside, whoever runs them; ``trace`` them with strace too."""
+    observation = Observation(trace)
+    token = _observation.set(observation)
+    try:
+        yield observation
+    finally:
+        _observation.reset(token)
 
 
 def run_in_sandbox(
@@ -78,22 +113,70 @@ def run_in_sandbox(
     It sees ``environment`` and a few fixed variables, nothing of the caller's; the running interpreter is first on its
     PATH. All it started is gone when this returns or raises, and when the calling process dies. ``timeout`` is in
     seconds. ``kind`` asks for one sandbox; the default is the best that works here.
-    Raises ``OSError`` when the shell cannot be started; a command that fails is no error here.
+    Raises ``OSError`` when the shell cannot be started, or the command not be traced; one that fails is no error here.
     """
     scratch = folder.parent
     chosen = kind or best_kind(scratch)
+    observation = _observation.get()
+    with contextlib.ExitStack() as stack:
+        trace: Trace | None = None
+        if observation is not None and observation.trace:
+            place = stack.enter_context(temporary_folder(scratch, prefix="flatpack-trace-"))
+            trace = stack.enter_context(Trace(place, _FOLDER if chosen == "bubblewrap" else str(folder)))
+        result = _run(command, folder, environment, timeout, chosen, trace)
+    if trace is not None:
+        result = _with_trace(result, trace)
+    if observation is not None:
+        observation.results.append(result)
+    return result
+
+
+def _run(
+    command: str, folder: Path, environment: Mapping[str, str], timeout: float | None, kind: Kind, trace: Trace | None
+) -> SandboxResult:
+    words = ["/bin/sh", "-e", "-c", command]
     started = time.monotonic()
-    if chosen == "bubblewrap":
-        program, flags = _bubblewrap(scratch)
-        arguments = [program, *_bubblewrap_arguments(flags, folder), "/bin/sh", "-e", "-c", command]
-        status, output = _execute(arguments, folder, _environment(_HOME) | dict(environment), timeout)
+    if kind == "bubblewrap":
+        program, flags = _bubblewrap(folder.parent)
+        arguments = [program, *_bubblewrap_arguments(flags, folder, trace), *_traced(words, _TRACE, trace)]
+        status, output = _execute(arguments, folder, _environment(_HOME) | dict(environment), timeout, trace=trace)
+        seen = _FOLDER
     else:
-        with temporary_folder(scratch, prefix="flatpack-home-") as home:
-            arguments = ["/bin/sh", "-c", _STAGED_SCRIPT, "sh", command]
+        with temporary_folder(folder.parent, prefix="flatpack-home-") as home:
+            fifo = str(trace.fifo) if trace else ""
+            arguments = ["/bin/sh", "-c", _STAGED_SCRIPT, "sh", *_traced(words, fifo, trace)]
             status, output = _execute(
-                arguments, folder, _environment(str(home)) | dict(environment), timeout, lifeline=True
+                arguments, folder, _environment(str(home)) | dict(environment), timeout, lifeline=True, trace=trace
             )
-    return SandboxResult(chosen, status, time.monotonic() - started, output.decode(errors="replace"))
+            seen = str(folder)
+    return SandboxResult(kind, status, time.monotonic() - started, output.decode(errors="replace"), seen)
+
+
+def _traced(words: Sequence[str], fifo: str, trace: Trace | None) -> list[str]:
+    return [*strace_arguments(trace, fifo), *words] if trace else list(words)
+
+
+def _with_trace(result: SandboxResult, trace: Trace) -> SandboxResult:
+    if not trace.began:
+        raise OSError(f"strace did not start: {result.output.strip() or 'it printed nothing'}")
+    folders = (result.folder, os.path.realpath(result.folder))
+    missed = dict.fromkeys(
+        next((path[len(folder) + 1 :] for folder in folders if _is_below(path, (folder,))), path)
+        for path in trace.missed
+        if path not in folders
+    )
+    # Its temporary files are gone by now: what is left to be read was not its own.
+    shown = (*_SYSTEM, *_AMBIENT, *_interpreter_folders(), *folders)
+    reached = (
+        path
+        for path in trace.opened
+        if result.kind == "staged" and path.startswith("/") and not _is_below(path, shown) and Path(path).is_file()
+    )
+    return replace(result, missed=tuple(missed), reached=tuple(reached))
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(folder + "/") for folder in folders)
 
 
 def best_kind(scratch: Path | None = None) -> Kind:
@@ -136,7 +219,7 @@ def _interpreter_folders() -> Iterator[str]:
                 yield folder
 
 
-def _bubblewrap_arguments(flags: Sequence[str], folder: Path) -> list[str]:
+def _bubblewrap_arguments(flags: Sequence[str], folder: Path, trace: Trace | None = None) -> list[str]:
     arguments = [
         "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", *flags,
         "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "flatpack",
@@ -151,6 +234,8 @@ def _bubblewrap_arguments(flags: Sequence[str], folder: Path) -> list[str]:
         arguments += ["--ro-bind-try", path, path]
     for path in _interpreter_folders():
         arguments += ["--ro-bind", path, path]
+    if trace:
+        arguments += ["--bind", str(trace.fifo), _TRACE]
     return [*arguments, "--bind", str(folder), _FOLDER, "--chdir", _FOLDER, "--remount-ro", "/"]
 
 
@@ -200,6 +285,7 @@ def _execute(
     timeout: float | None,
     *,
     lifeline: bool = False,
+    trace: Trace | None = None,
 ) -> tuple[int | None, bytes]:
     """Run to the end or the time-out; leave nothing of its process group alive. Returns status and last output.
 
@@ -221,8 +307,7 @@ def _execute(
     reader.start()
     status: int | None = None
     try:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = process.wait(timeout)
+        status = _wait(process, timeout, trace)
     finally:
         # Also after a good end: what it left running in the background must not go on writing.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -235,6 +320,24 @@ def _execute(
         if not reader.is_alive():
             process.stdout.close()
     return (128 - status if status is not None and status < 0 else status), bytes(last)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float | None, trace: Trace | None) -> int | None:
+    """The exit status; ``None`` when the time is over."""
+    if trace is None:
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+    # strace ends with the last process of the command, the command with its first: what that leaves running is stopped.
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while deadline is None or time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = process.wait(_LOOK_SECONDS)
+            return status if trace.status is None else trace.status
+        if trace.status is not None:
+            return trace.status
+    return None
 
 
 def _keep_last(stream: IO[bytes], last: bytearray) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from flatpack_build.errors import ManifestError, Place, UsageError
 from flatpack_build.limits import Limits
+from flatpack_build.machine import Capacity
 from flatpack_build.project import Project, Settings, find_project, find_project_or_user, read_settings
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ def test_the_settings(tmp_path: Path) -> None:
     project = project_in(
         tmp_path,
         'warehouse = "packs/../w"\nbuild = "/tmp/build"\ncache = "~/c"\nsigning_key = "k/release"\n'
-        'trusted_keys = ["a.pem", "/b.pem"]\njobs = 3\n',
+        'trusted_keys = ["a.pem", "/b.pem"]\njobs = 3\nmemory_mb = 2000\n',
     )
     assert project.warehouse == tmp_path / "w"
     assert project.build == Path("/tmp/build")
@@ -50,6 +51,7 @@ def test_the_settings(tmp_path: Path) -> None:
     assert project.public_key == tmp_path / "k/release.pub.pem"
     assert project.trusted_keys == (tmp_path / "a.pem", Path("/b.pem"))
     assert project.jobs == 3
+    assert project.capacity == Capacity(3, 2_000_000_000)
     assert pickle.loads(pickle.dumps(project)) == project
 
 

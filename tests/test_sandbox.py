@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from flatpack_build.sandbox import OUTPUT_LIMIT, Kind, SandboxResult, bubblewrap_problem, run_in_sandbox
+from flatpack_build.tracing import strace_problem
 
 ROOT = Path(__file__).parent.parent
 needs_bubblewrap = pytest.mark.skipif(bool(bubblewrap_problem()), reason=f"bubblewrap: {bubblewrap_problem()}")
+needs_strace = pytest.mark.skipif(bool(strace_problem()), reason=strace_problem())
 both = pytest.mark.parametrize("kind", [pytest.param("bubblewrap", marks=needs_bubblewrap), "staged"])
 
 # Sounds every 20 ms for as long as it lives.
@@ -131,14 +133,23 @@ def obey_interrupts() -> None:
 
 
 @both
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_dies_with_the_builder(tmp_path: Path, kind: Kind, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "trace"),
+    [
+        (signal.SIGKILL, False),
+        (signal.SIGTERM, False),
+        (signal.SIGINT, False),
+        pytest.param(signal.SIGKILL, True, marks=needs_strace),
+    ],
+)
+def test_dies_with_the_builder(tmp_path: Path, kind: Kind, number: signal.Signals, trace: bool) -> None:
     code = (
-        "import pathlib, sys; from flatpack_build.sandbox import run_in_sandbox\n"
-        "run_in_sandbox(sys.argv[1], folder=pathlib.Path(sys.argv[2]), environment={}, kind=sys.argv[3])"
+        "import pathlib, sys; from flatpack_build.sandbox import observing, run_in_sandbox\n"
+        "with observing(trace=bool(sys.argv[4])):\n"
+        "    run_in_sandbox(sys.argv[1], folder=pathlib.Path(sys.argv[2]), environment={}, kind=sys.argv[3])"
     )
     builder = subprocess.Popen(
-        [sys.executable, "-c", code, f"sh -c '{HEART}'", str(tmp_path), kind],
+        [sys.executable, "-c", code, f"sh -c '{HEART}'", str(tmp_path), kind, "yes" * trace],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
         preexec_fn=obey_interrupts,

@@ -121,7 +121,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             "backend": "flatpack",
             "dep_file": os.fspath(self.project.build / "doit.json"),
             "reporter": Bound,
-            "num_process": self.project.settings.jobs or os.cpu_count() or 1,
+            "num_process": self.project.jobs,
             "par_type": "thread",
             "verbosity": 2,
         }

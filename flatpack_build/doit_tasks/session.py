@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flatpack_build import __version__
+from flatpack_build.admissions import Admissions
 from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
 from flatpack_build.builder import Builder, FinishedBox
@@ -24,6 +25,7 @@ from flatpack_build.events import Listener
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
+from flatpack_build.pools import Pool
 from flatpack_build.project import Project
 from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Runner
@@ -139,6 +141,7 @@ class Session:
             record=self.record,
             forced=forced,
             model_signer=(lambda: signer) if (signer := self.model_signer) else None,
+            admissions=Admissions(Pool(self.project.capacity), self.project.build / "last", self.cache),
         )
         return self.builder
 

@@ -78,11 +78,22 @@ class LocalExecutor:
             peak = 0
             try:
                 with listening(collector):
-                    step_function(job.params.step)(job.params, job.inputs, job.out)
+                    self._in_place(job)
             except OSError as error:
                 raise StepError(f"{job.name}: {error}", hint="check the disk and its permissions") from error
         where = f"local, {best_kind()}" if job.params.step == "run" else "local"
         return Execution(time.monotonic() - start, peak, tuple(collector.notes), where)
+
+    def _in_place(self, job: Job) -> None:
+        step = step_function(job.params.step)
+        if job.around is None:
+            step(job.params, job.inputs, job.out)
+        else:
+            # The sandbox and its words are needed only where such a step runs, not on the way to "nothing to do".
+            from flatpack_build.executor.declared import run_declared
+
+            trace = self._environment.get("FLATPACK_TRACE", "") not in ("", "0")
+            run_declared(step, job, job.around, trace=trace)
 
     def _child_environment(self, step: str) -> dict[str, str]:
         if step == "fetch":

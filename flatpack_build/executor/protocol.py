@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from flatpack_build.action import Surroundings
 from flatpack_build.events import Listener
 from flatpack_build.params import Params
 
@@ -19,6 +20,8 @@ class Job:
     params: Params
     inputs: Mapping[str, Path]
     out: Path
+    around: Surroundings | None = None
+    """Of a declared build step: what lies around it, to explain what it misses."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -255,6 +255,9 @@ class Agent(Table):
 class BuildStep(Table):
     """A build step of your own. It runs in a sandbox without network and sees only its declared inputs."""
 
+    LIMITS: ClassVar[frozenset[str]] = frozenset({"cores", "memory_mb", "timeout_seconds"})
+    """The keys that say how it is run, not what it makes."""
+
     command: Command = Field(
         description="A line for the shell, or a list with the program and its arguments.",
         examples=["python3 make_words.py > words.json"],
@@ -278,4 +281,17 @@ class BuildStep(Table):
         strict=True,
         description="Run it once for each target, with FLATPACK_TARGET, FLATPACK_ARCHITECTURE and FLATPACK_DEVICE set.",
         examples=[True],
+    )
+    cores: Whole | None = Field(
+        default=None, ge=1, description="How many cores it keeps busy; 1 if not said.", examples=[2]
+    )
+    memory_mb: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="How much memory it may need, in MB. Steps that do not fit into the machine's memory together do "
+        "not run together.",
+        examples=[500],
+    )
+    timeout_seconds: Number | None = Field(
+        default=None, gt=0, description="Stop it after so many seconds, and fail.", examples=[600]
     )

@@ -45,8 +45,7 @@ def run(params: RunParams, inputs: Mapping[str, Path], out: Path, *, kind: Kind 
         staged.mkdir()
         try:
             given = _stage(params, inputs, staged)
-            result = run_in_sandbox(params.command, folder=staged, environment=params.environment, kind=kind)
-            _check(params, result, staged)
+            _check(params, _run(params, staged, kind), staged)
             made = dict(fs.walk_files(staged))
             _refuse_undeclared(params, given, made)
             _collect(params, made, staged, out)
@@ -56,6 +55,11 @@ def run(params: RunParams, inputs: Mapping[str, Path], out: Path, *, kind: Kind 
                 + (f" ({error.filename})" if error.filename else ""),
                 hint="check the free space and the permissions of the build folder",
             ) from error
+
+
+def _run(params: RunParams, staged: Path, kind: Kind | None) -> SandboxResult:
+    timeout = params.timeout_seconds or None
+    return run_in_sandbox(params.command, folder=staged, environment=params.environment, timeout=timeout, kind=kind)
 
 
 def _declared(params: RunParams, name: str) -> bool:
@@ -104,8 +108,9 @@ def _check(params: RunParams, result: SandboxResult, staged: Path) -> None:
     printed = "".join(f"\n  | {line}" for line in lines) or ": it printed nothing"
     if result.status is None:
         raise StepError(
-            f"build step {params.name!r} was stopped after {result.seconds:.0f} s{printed}",
-            hint="it may be waiting for input or for the network; it has neither",
+            f"build step {params.name!r} took longer than its timeout_seconds = {params.timeout_seconds:g} and was "
+            f"stopped{printed}",
+            hint=f"give it more time in [build.{params.name}], or see what holds it up: it has no input and no network",
         )
     ended = f"exit status {result.status}"
     if result.status > 128:

@@ -1,0 +1,150 @@
+"""Declared build steps as their users meet them: undeclared inputs, memory and cores, time-outs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from flatpack_build.digest import Digest
+from flatpack_build.store.folders import load_tree
+from flatpack_build.store.local import LocalStore
+from flatpack_build.tracing import strace_problem
+from tests.e2e.conftest import Project
+
+needs_strace = pytest.mark.skipif(bool(strace_problem()), reason=strace_problem())
+HEAD = 'version = "0.1.0"\ntargets = ["laptop"]\n\n[environment]\nmodel_name = "steps"\n\n'
+
+
+def write(project: Project, manifest: str, files: Mapping[str, str]) -> None:
+    folder = project.root / "warehouse/steps"
+    for path, text in {"flatpack.toml": HEAD + manifest, **files}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+
+
+def setting(project: Project, *lines: str) -> None:
+    with open(project.root / "pyproject.toml", "a") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def outputs(project: Project, step: str, record: list[dict[str, str]]) -> dict[str, str]:
+    """What a step of this build made: path -> text."""
+    store = LocalStore(project.cache)
+    line = next(line for line in record if line["action"] == f"run:steps/{step}")
+    tree = load_tree(store, Digest(line["output"]))
+    return {entry.path: store.path(entry.digest).read_text() for entry in tree.entries}
+
+
+WORDS = """\
+[build.words]
+command = "sh make.sh"
+inputs = ["make.sh"]
+outputs = ["words.json"]
+
+[build.page]
+command = "cp words.json page.html"
+outputs = ["page.html"]
+"""
+
+
+def test_an_undeclared_input_and_the_line_that_mends_it(project: Project) -> None:
+    write(project, WORDS, {"make.sh": "cat data/words.csv > words.json\n", "data/words.csv": "a,b\n"})
+    said = project.doit("--continue", "build:steps", check=False).stdout
+    assert (
+        "warehouse/steps/flatpack.toml:7:8: build step 'words' looked for data/words.csv, not among its inputs" in said
+    )
+    assert 'hint: write in [build.words]: inputs = ["make.sh", "data/words.csv"]' in said
+    assert 'in [build.page]: inputs = ["words.json"] (then it runs after [build.words])' in said
+    file = "warehouse/steps/flatpack.toml"
+    project.edit(file, 'inputs = ["make.sh"]', 'inputs = ["make.sh", "data/words.csv"]')
+    project.edit(file, 'outputs = ["page.html"]', 'inputs = ["words.json"]\noutputs = ["page.html"]')
+    record = project.record("build:steps")
+    assert outputs(project, "page", record) == {"page.html": "a,b\n"}
+
+
+@needs_strace
+def test_a_step_that_only_looks_is_found_out_by_the_trace(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = '[build.x]\ncommand = "test -f data/x || touch x.txt"\noutputs = ["x.txt"]\n'
+    write(project, manifest, {"data/x": "x"})
+    project.doit("build:steps")
+    project.doit("forget", "run:steps/x")
+    monkeypatch.setitem(os.environ, "FLATPACK_TRACE", "1")
+    said = project.doit("build:steps", check=False).stdout
+    assert "looked for data/x, not among its inputs, and went on without" in said
+    assert 'inputs = ["data/x"]' in said
+
+
+LIMITED = "".join(
+    f"""\
+[build.{name}]
+command = "date +%s.%N > {name}.txt; sleep 1; date +%s.%N >> {name}.txt"
+outputs = ["{name}.txt"]
+memory_mb = 600
+
+"""
+    for name in ("one", "two", "three")
+)
+
+
+def spans(project: Project, record: list[dict[str, str]]) -> list[tuple[float, float]]:
+    found = []
+    for name in ("one", "two", "three"):
+        begun, ended = outputs(project, name, record)[f"{name}.txt"].split()
+        found.append((float(begun), float(ended)))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("memory", "together"), [(1000, False), (1300, True), (9000, True)])
+def test_steps_that_do_not_fit_into_memory_together_run_one_after_another(
+    project: Project, memory: int, together: bool
+) -> None:
+    setting(project, "jobs = 4", f"memory_mb = {memory}")
+    write(project, LIMITED, {})
+    record = project.record("build:steps")
+    (_, first), (second, _), (third, _) = spans(project, record)
+    assert (second < first) == together
+    assert (third < first) == (memory == 9000)
+    for line in record:  # waiting is not counted as work
+        assert float(line["seconds"]) < 3
+
+
+def test_steps_with_many_cores_do_not_run_together(project: Project) -> None:
+    setting(project, "jobs = 4")
+    write(project, LIMITED.replace("memory_mb = 600", "cores = 3"), {})
+    (_, first), (second, end), (third, _) = spans(project, project.record("build:steps"))
+    assert first <= second
+    assert end <= third
+
+
+def test_a_step_larger_than_the_machine_runs_alone_and_says_so(project: Project) -> None:
+    setting(project, "jobs = 4", "memory_mb = 500")
+    write(project, LIMITED.replace("memory_mb = 600", "", 2), {})
+    record = project.record("build:steps")
+    three = tuple(float(word) for word in outputs(project, "three", record)["three.txt"].split())
+    others = [span for span in spans(project, record) if span != three]
+    assert all(end <= three[0] or begun >= three[1] for begun, end in others)
+    noted = {line["action"]: line["notes"][0] for line in record if any("ran alone" in note for note in line["notes"])}
+    assert noted == {"run:steps/three": "it may need 600 MB of memory, and there are 500 MB for builds: it ran alone"}
+    project.doit("forget", "run:steps/three")
+    assert noted["run:steps/three"] in project.doit("build:steps").stdout
+
+
+def test_a_limit_is_no_reason_to_build_again(project: Project) -> None:
+    """What a step may take says nothing of what it makes: neither the step nor the box is made anew."""
+    write(project, '[build.x]\ncommand = "echo x > x.txt"\noutputs = ["x.txt"]\n', {})
+    project.doit("build:steps")
+    boxes = {path: path.read_bytes() for path in Path(project.root / "dist").iterdir()}
+    with open(project.root / "warehouse/steps/flatpack.toml", "a") as file:
+        file.write("cores = 2\nmemory_mb = 100\ntimeout_seconds = 60\n")
+    assert project.record("build:steps") == []
+    assert boxes == {path: path.read_bytes() for path in Path(project.root / "dist").iterdir()}
+
+
+def test_a_step_that_takes_too_long_is_stopped(project: Project) -> None:
+    write(project, '[build.x]\ncommand = "sleep 60; touch x"\noutputs = ["x"]\ntimeout_seconds = 1\n', {})
+    said = project.doit("build:steps", check=False).stdout
+    assert "flatpack.toml:7:8: build step 'x' took longer than its timeout_seconds = 1 and was stopped" in said
+    assert "give it more time in [build.x]" in said
