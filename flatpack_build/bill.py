@@ -50,6 +50,6 @@ def steps_behind(inputs: Mapping[str, Input], actions: Mapping[str, Action]) -> 
         params = actions[name].params
         waiting.extend(actions[name].needs)
         if params.step != "fetch":
-            use = StepUse(params.step, params.version, params.to_json())
+            use = StepUse(params.step, params.version, params.key_json())
             found[canonical_json([use.step, use.parameters])] = use
     return tuple(use for _, use in sorted(found.items()))

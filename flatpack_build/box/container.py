@@ -19,7 +19,6 @@ from flatpack_build.box import contents, copying
 from flatpack_build.box.frame import FrameError, frame_end
 from flatpack_build.box.keys import PrivateKey, PublicKey
 from flatpack_build.box.payload import PayloadManifest
-from flatpack_build.box.reading import PayloadReader
 from flatpack_build.box.signature import SignatureHash, Signer, is_signed, possible_signers, sign_digest
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, Place
@@ -218,15 +217,12 @@ class SignedPayload:
 
 def check_signed_contents(file: BinaryIO, verified: VerifiedBox) -> None:
     """Check every file of an open box that was verified against its payload manifest; of the original's boxes, which
-    have none, only that all of it can be read. Raises ``BoxError``."""
+    have none, that all of it can be read and nothing is dangerous. Raises ``BoxError``."""
     payload = SignedPayload(file, verified)
     if verified.manifest is not None:
         contents.check_contents(payload)
     else:
-        reader = PayloadReader.of_box(file, payload)
-        for _ in reader:
-            for _ in reader.content():
-                pass
+        contents.read_unlisted(payload, "the file")
     payload.finish()
 
 

@@ -167,12 +167,13 @@ def check_contents(file: tar.Readable, *, sink: Sink | None = None, limits: Limi
     return manifest
 
 
-def read_unlisted(file: tar.Readable, name: str, sink: Sink, *, limits: Limits = DEFAULT_LIMITS) -> None:
+def read_unlisted(file: tar.Readable, name: str, sink: Sink | None = None, *, limits: Limits = DEFAULT_LIMITS) -> None:
     """Read a payload of the original Flatpack, which has no manifest: one folder, or (``name``) a single file.
 
     Nothing says what should be in it, but nothing dangerous may be. ``sink`` receives each file and folder; that two of
     them exclude each other is found out at the end. Raises ``BoxError``.
     """
+    sink = sink or _Nowhere()
     stream = PayloadStream(file, limits)
     first = stream.read(tar.BLOCK)
     if not tar.is_header(first):

@@ -112,6 +112,15 @@ def test_contents_that_end_early_are_refused_though_they_are_signed(tmp_path: Pa
         assert verify_box(tmp_path / "a.fpk", [key.public]).manifest is None
 
 
+def test_what_is_dangerous_is_refused_though_it_is_signed(tmp_path: Path, key: KeyPair) -> None:
+    folder = original_folder(tmp_path)
+    (folder / "zz").symlink_to("/etc/passwd")
+    (tmp_path / "a.fpk").write_bytes(original_box(original_payload(folder), key.private.rsa))
+    assert verify_box(tmp_path / "a.fpk", [key.public]).manifest is None
+    with pytest.raises(BoxError, match="symbolic link"):
+        verify_contents(tmp_path / "a.fpk", [key.public])
+
+
 @pytest.mark.parametrize("hash", SignatureHash)
 def test_our_boxes_are_read_as_the_original_reads_boxes(tmp_path: Path, key: KeyPair, hash: SignatureHash) -> None:
     box = make_box(tmp_path, key.private, hash=hash)
