@@ -41,7 +41,8 @@ loader = "flatpack"
 # model_signing_key = "keys/model-signing.pem" # makes OpenSSF model signatures; FLATPACK_MODEL_SIGNING_KEY wins
 # trusted_keys = ["keys/vendor.pub.pem"]   # public keys that may have signed what comes in
 # trust = "enforce"                        # boxes that no trusted key signed: enforce, warn or off
-# jobs = 0                                 # actions at once; 0: as many as there are cores
+# jobs = 0                                 # cores to use; 0: as many as there are
+# memory_mb = 0                            # memory to use; 0: nine tenths of what there is
 """
 
 _DODO = '''\
