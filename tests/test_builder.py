@@ -85,8 +85,6 @@ class Ground:
             [graph],
             digests=lambda _flatpack: digests,
             versions=lambda _tool: "1",
-            signer=None,
-            boxes=self.root / "dist",
             record=Record(self.root / "record.jsonl"),
             forced=forced,
         )

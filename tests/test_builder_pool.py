@@ -53,8 +53,6 @@ def builder(root: Path, cache: Path, actions: list[Action], executor: Slow, pool
         [Graph("x", in_order("x", actions), ())],
         digests=lambda _flatpack: digests,
         versions=lambda _tool: "1",
-        signer=None,
-        boxes=root / "dist",
         record=Record(root / "record.jsonl"),
         admissions=Admissions(pool, root / "last", LocalActionCache(cache)),
     )

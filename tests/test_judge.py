@@ -36,8 +36,6 @@ class Yard(Ground):
             [graph],
             digests=lambda _flatpack: digests,
             versions=lambda tool: versions.get(tool, "1"),
-            signer=None,
-            boxes=self.root / "dist",
             record=Record(self.root / "record.jsonl"),
             forced=forced,
         )

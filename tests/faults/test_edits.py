@@ -137,8 +137,6 @@ def test_a_file_that_goes_away_after_it_was_hashed_is_named(tmp_path: Path) -> N
         [Graph("x", {"a": action}, ())],
         digests=lambda _flatpack: digests,
         versions=lambda _tool: "1",
-        signer=None,
-        boxes=tmp_path / "dist",
         record=Record(tmp_path / "record.jsonl"),
     )
     os.utime(source, (1e9, 1e9))
