@@ -141,7 +141,8 @@ class Planner:
         from flatpack_build.manifest.load import check_name, load_manifest
         from flatpack_build.manifest.lock import check_lock, read_lock
         from flatpack_build.needs import all_needs
-        from flatpack_build.plan import Question, plan
+        from flatpack_build.plan.draft import Question
+        from flatpack_build.plan.graph import plan
         from flatpack_build.targets import host_profile, load_profile
 
         manifest_file, lock_file = folder / "flatpack.toml", folder / "flatpack.lock"
