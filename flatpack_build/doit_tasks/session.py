@@ -114,14 +114,14 @@ class Session:
             os.fspath(project.public_key),
             *([os.fspath(project.model_signing_key)] if project.model_signing_key else []),
         ]
-        surroundings: Json = [
+        circumstances: Json = [
             __version__,
             sys.version,
             list(os.uname()),
             [os.fspath(path) for path in (project.root, project.cache, project.dist)],
             [[path, signature(path)] for path in (*here, *packages)],
         ]
-        return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(surroundings)))
+        return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(circumstances)))
 
     def digests(self, flatpack: str) -> DigestCache:
         """What is known of the digests of a flatpack's files and boxes."""
