@@ -119,10 +119,6 @@ class Planner:
         check_name(manifest, path)
         return Target(manifest.name, manifest.build_targets)
 
-    def forget(self, name: str) -> None:
-        """Drop the kept plan."""
-        self._kept_file(name).unlink(missing_ok=True)
-
     def _kept_file(self, name: str) -> Path:
         return self._project.build / "plans" / f"{name}.json"
 

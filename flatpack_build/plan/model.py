@@ -121,12 +121,12 @@ def _gguf_quant(draft: Draft, model: Model, facts: Mapping[str, Fact]) -> str:
         )
     chosen: str | None = model.quant
     if model.quant == "auto":
-        context, memory_mb = model.context or DEFAULT_CONTEXT, draft.profile.model_memory_mb
-        chosen = choose(facts, draft.profile.gguf_quants, memory_mb * 1_000_000, context)
+        context, profile = model.context or DEFAULT_CONTEXT, draft.profile
+        chosen = choose(facts, profile.gguf_quants, profile.model_memory, context)
         if chosen is None:
             raise draft.error(
-                f"no quantisation of this model with a context of {context} fits the {memory_mb} MB that "
-                f"{draft.target} has for it",
+                f"no quantisation of this model with a context of {context} fits the "
+                f"{profile.model_memory_mb} MB that {draft.target} has for it",
                 "model",
                 "context",
                 hint="take a smaller model, a shorter context, or leave this target out",
