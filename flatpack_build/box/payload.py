@@ -6,11 +6,13 @@ steps, keys or signatures.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +22,7 @@ from flatpack_build import events
 from flatpack_build.box import tar
 from flatpack_build.box.paths import find_conflict, path_problem, shown
 from flatpack_build.digest import Digest, canonical_json
-from flatpack_build.errors import BoxError, Place
+from flatpack_build.errors import BoxError, DamagedInputError, Place
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "payload.json"
@@ -147,11 +149,15 @@ class PayloadManifest:
 
 @dataclass(frozen=True, slots=True)
 class PayloadEntry:
-    """One thing to pack at ``path``: a file of this machine, a few bytes, or (``None``) an empty folder."""
+    """One thing to pack at ``path``: a file of this machine, a few bytes, or (``None``) an empty folder.
+
+    ``sha256`` is that of the file, where it is known already.
+    """
 
     path: str
     source: Path | bytes | None
     executable: bool = False
+    sha256: Digest | None = None
 
 
 def write_payload(
@@ -167,10 +173,11 @@ def write_payload(
 ) -> PayloadManifest:
     """Write ``entries`` as a tar in one zstd frame to ``out_file``; nothing is held in memory but one chunk a worker.
 
-    First the manifest is made, which reads every file once, then everything is written, which reads it again: the
-    manifest stands at the front of the archive. ``workers`` (at least 1, by default the cores there are) does not
+    The manifest stands at the front of the archive, so it is made first, which reads every file whose digest is not
+    known; then everything is read and written. ``workers`` (at least 1, by default the cores there are) does not
     change a byte. ``describe`` is told what there is and gives more entries, made from that: descriptions of the rest.
-    Raises ``BoxError``, also when a file changes meanwhile, and ``OSError``.
+    Raises ``BoxError``, also when a file changes meanwhile, ``DamagedInputError`` when one does not have the digest it
+    is known by, and ``OSError``.
     """
     workers = workers or available_workers()
     manifest, stamps = _measure(entries, flatpack, version, target, workers)
@@ -198,18 +205,19 @@ def write_payload(
     events.progress(0, total_content)
     # Not used as a context: that would end the frame after an error, too, and fail for want of the rest.
     stream = compressor.stream_writer(out_file, size=total + len(end), closefd=False)
-    for header, path, size in _parts(manifest):
-        stream.write(header)
-        if path == MANIFEST_NAME:
-            stream.write(manifest.encode())
-        elif path is not None:
-            for chunk in _read(sources[path], stamps.get(path), size):
-                stream.write(chunk)
-                done += len(chunk)
-                if done - told >= _PROGRESS_STEP or done == total_content:
-                    told = done
-                    events.progress(done, total_content)
-        stream.write(tar.padding(size))
+    with ThreadPoolExecutor(1) as hashing:
+        for header, path, size in _parts(manifest):
+            stream.write(header)
+            if path == MANIFEST_NAME:
+                stream.write(manifest.encode())
+            elif path is not None:
+                for chunk in _read(sources[path], stamps.get(path), size, hashing):
+                    stream.write(chunk)
+                    done += len(chunk)
+                    if done - told >= _PROGRESS_STEP or done == total_content:
+                        told = done
+                        events.progress(done, total_content)
+            stream.write(tar.padding(size))
     stream.write(end)
     stream.flush(zstandard.FLUSH_FRAME)
     return manifest
@@ -246,13 +254,13 @@ def _stamp(file: BinaryIO) -> _Stamp:
 def _measure(
     entries: Sequence[PayloadEntry], flatpack: str, version: str, target: str, workers: int
 ) -> tuple[PayloadManifest, dict[str, _Stamp]]:
-    import hashlib
-
     def measure(entry: PayloadEntry) -> tuple[PayloadFile, _Stamp | None]:
         mode = EXECUTABLE_MODE if entry.executable else FILE_MODE
         if isinstance(entry.source, bytes):
             return PayloadFile(entry.path, mode, len(entry.source), Digest.of_bytes(entry.source)), None
         assert entry.source is not None
+        if entry.sha256 is not None:
+            return PayloadFile(entry.path, mode, os.stat(entry.source).st_size, entry.sha256), None
         with open(entry.source, "rb", buffering=0) as file:
             stamp = _stamp(file)
             sha256 = Digest(hashlib.file_digest(file, "sha256").hexdigest())
@@ -271,19 +279,46 @@ def _measure(
     return manifest, {file.path: stamp for file, stamp in measured if stamp}
 
 
-def _read(entry: PayloadEntry, stamp: _Stamp | None, size: int) -> Iterator[bytes]:
+def _read(entry: PayloadEntry, stamp: _Stamp | None, size: int, hashing: Executor) -> Iterator[bytes]:
+    """The bytes of a file that was measured (``stamp``), or of one known by its digest, which ``hashing`` checks."""
     if isinstance(entry.source, bytes):
         yield entry.source
         return
     assert entry.source is not None
+    hashed = _Hashed(hashing) if stamp is None else None
     with open(entry.source, "rb", buffering=0) as file:
         done = 0
         while chunk := file.read(tar.CHUNK):
             done += len(chunk)
             if done > size:
                 break
+            if hashed:
+                hashed.update(chunk)
             yield chunk
-        if done != size or _stamp(file) != stamp:
+        if hashed and hashed.digest() != entry.sha256:
+            raise DamagedInputError(f"{entry.path!r} is not what it was when its digest was taken")
+        if done != size or (stamp and _stamp(file) != stamp):
             raise BoxError(
                 "the file changed while it was packed", place=Place(os.fspath(entry.source)), hint="build again"
             )
+
+
+class _Hashed:
+    """A sha256 that another thread makes, a few chunks behind: hashlib and zstd both let go of the GIL."""
+
+    _BEHIND = 4
+
+    def __init__(self, hashing: Executor) -> None:
+        self._hashing = hashing
+        self._state = hashlib.sha256()
+        self._waiting: deque[Future[None]] = deque()
+
+    def update(self, chunk: bytes) -> None:
+        if len(self._waiting) == self._BEHIND:
+            self._waiting.popleft().result()
+        self._waiting.append(self._hashing.submit(self._state.update, chunk))
+
+    def digest(self) -> Digest:
+        while self._waiting:
+            self._waiting.popleft().result()
+        return Digest(self._state.hexdigest())
