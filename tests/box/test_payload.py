@@ -15,7 +15,8 @@ import pytest
 import zstandard
 
 from flatpack_build import events
-from flatpack_build.box.payload import PayloadEntry, PayloadFile, PayloadManifest, available_workers, write_payload
+from flatpack_build.box.packing import PayloadEntry, available_workers, write_payload
+from flatpack_build.box.payload import PayloadFile, PayloadManifest
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, DamagedInputError
 from tests.box.samples import ENTRIES, NAME, TARGET, VERSION, make_payload
