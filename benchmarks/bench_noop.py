@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.measure import paired, wall
-from benchmarks.warehouse import ACTIONS_PER_TARGET, TARGETS, make_warehouse, name_of
+from benchmarks.warehouse import ACTIONS_PER_TARGET, TARGETS, build_warehouse, make_warehouse, name_of
 
 DOIT = [sys.executable, "-m", "doit"]
 IMPORT = [sys.executable, "-c", "import doit.doit_cmd"]
@@ -38,11 +38,10 @@ def task_a():
 def project(folder: Path, count: int) -> tuple[Path, dict[str, str]]:
     """A warehouse of ``count`` flatpacks, built, settled and stamped."""
     root, environment = folder / f"flatpacks-{count}", {"FLATPACK_CACHE": str(folder / "cache")}
-    if not (root / "dist").exists():
-        shutil.rmtree(root, ignore_errors=True)
+    if not (root / "warehouse").exists():
         make_warehouse(root, count)
         wall([sys.executable, "-m", "flatpack_build", "keygen", "--development"], root, environment)
-        wall(DOIT, root, environment)
+    build_warehouse(root, count, environment)
     wall(["sleep", "0.3"], root, environment)
     wall(DOIT, root, environment)
     return root, environment

@@ -10,7 +10,7 @@ import pytest
 from flatpack_build import events
 from flatpack_build.box.container import SEPARATOR, sign_payload, verify_box
 from flatpack_build.box.copying import copy_hashed, hash_file
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from tests.box.samples import KeyPair, make_payload
 
 MIB = 1 << 20

@@ -15,9 +15,10 @@ import pytest
 import zstandard
 
 from flatpack_build import events
-from flatpack_build.box.payload import PayloadEntry, PayloadFile, PayloadManifest, available_workers, write_payload
+from flatpack_build.box.packing import PayloadEntry, available_workers, write_payload
+from flatpack_build.box.payload import PayloadFile, PayloadManifest
 from flatpack_build.digest import Digest
-from flatpack_build.errors import BoxError
+from flatpack_build.errors import BoxError, DamagedInputError
 from tests.box.samples import ENTRIES, NAME, TARGET, VERSION, make_payload
 
 
@@ -145,6 +146,23 @@ def test_progress_counts_bytes(tmp_path: Path) -> None:
     assert seen[-1] == (30_000_000, 30_000_000, "bytes")
     assert 3 <= len(seen) < 20
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+
+
+def test_a_known_digest_changes_no_byte_and_is_checked(tmp_path: Path) -> None:
+    source = tmp_path / "x"
+    source.write_bytes(_mixed_bytes(9_000_000))
+    digest = Digest(_sha256(source))
+    make_payload(tmp_path / "measured", [PayloadEntry("x", source), *ENTRIES])
+    make_payload(tmp_path / "known", [PayloadEntry("x", source, sha256=digest), *ENTRIES])
+    assert _sha256(tmp_path / "known") == _sha256(tmp_path / "measured")
+
+    with open(source, "r+b") as file:
+        file.seek(5_000_000)
+        byte = file.read(1)[0] ^ 1
+        file.seek(5_000_000)
+        file.write(bytes([byte]))
+    with pytest.raises(DamagedInputError, match="'x' is not what it was"):
+        make_payload(tmp_path / "damaged", [PayloadEntry("x", source, sha256=digest)])
 
 
 def _fill(path: Path) -> bool:
