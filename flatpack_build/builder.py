@@ -279,10 +279,11 @@ class Builder:
         digests = self._digests(self._boxes[name][0])
         self._standing[name] = self._box_maker.make(self._packed(name, result), digests, listener)
 
-    def finished_boxes(self) -> list[FinishedBox]:
-        """The boxes of this build that stand in place, in the order of the graphs."""
+    def finished_boxes(self, of: str = "") -> list[FinishedBox]:
+        """The boxes of this build, or of the flatpack ``of``, that stand in place, in the order of the graphs."""
         found = []
-        for name, (flatpack, plan) in self._boxes.items():
+        boxes = [(box.pack, (of, box)) for box in self._by_flatpack[of].boxes] if of else self._boxes.items()
+        for name, (flatpack, plan) in boxes:
             outcome, box = self.outcomes.get(name), self._standing.get(name)
             if outcome is None or box is None or not box.path.exists():
                 continue
