@@ -22,7 +22,7 @@ from flatpack_build.digest import Digest, Json, canonical_json
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.state import State
 from flatpack_build.errors import FlatpackError, KeyFileError, StoreError
-from flatpack_build.events import Listener
+from flatpack_build.events import NOBODY, Listener
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
@@ -37,22 +37,7 @@ from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from flatpack_build.store.projects import register
 from flatpack_build.store.use import CacheUse, is_due
 from flatpack_build.versions import tool_version
-from flatpack_build.views import View, size_text
-
-
-class _ActionView:
-    """A listener that draws for one action."""
-
-    def __init__(self, view: View | None, name: str) -> None:
-        self._view = view
-        self._name = name
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        if self._view is not None:
-            self._view.progress(self._name, done, total, unit)
-
-    def note(self, text: str) -> None:
-        pass  # said once, with the result
+from flatpack_build.views import Row, View, size_text
 
 
 def _say_waiting() -> None:
@@ -175,7 +160,7 @@ class Session:
         return True
 
     def listener(self, name: str) -> Listener:
-        return _ActionView(self.view, name)
+        return Row(self.view, name) if self.view is not None else NOBODY
 
     def succeeded(self, name: str) -> None:
         if self.state is not None:

@@ -11,20 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Project, make_project
-
-MANIFEST = """\
-version = "0.1.0"
-targets = ["laptop", "board"]
-
-[environment]
-model_name = "small"
-
-[build.greeting]
-command = "tr a-z A-Z < words.txt > greeting.txt"
-inputs = ["words.txt"]
-outputs = ["greeting.txt"]
-"""
+from tests.e2e.conftest import GREETING, WORDS, Project, make_project
 
 PROFILE = """\
 description = "A board"
@@ -41,10 +28,7 @@ threads = {threads}
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("nothing")
     project = make_project(root / "project", root / "cache")
-    folder = project.root / "warehouse/small"
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(MANIFEST)
-    (folder / "words.txt").write_text("hello\n")
+    project.write("small", GREETING.replace("pi5", "board"), WORDS)
     (project.root / "targets").mkdir()
     (project.root / "targets/board.toml").write_text(PROFILE.format(threads=4))
     project.doit("build:small")
