@@ -12,7 +12,8 @@ import pytest
 import zstandard
 
 from flatpack_build.box import tar
-from flatpack_build.box.container import sign_payload, verify_contents
+from flatpack_build.box.checked import verify_contents
+from flatpack_build.box.container import sign_payload
 from flatpack_build.box.extract import extract_verified
 from flatpack_build.box.limits import Limits
 from flatpack_build.box.payload import PayloadFile
