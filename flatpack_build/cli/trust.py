@@ -74,7 +74,8 @@ def remove(wanted: str, scope: str | None) -> None:
     if not found:
         raise UsageError(
             f"there is no trusted key {wanted!r}",
-            hint="flatpack trust list shows them; those of trusted_keys are taken out of pyproject.toml",
+            hint="flatpack trust list shows names and ids (8 characters are enough); those of trusted_keys are taken out "
+            "of pyproject.toml",
         )
     if len(found) > 1:
         listed = "".join(f"\n  {folder.scope}: {key.key_id} {key.source}" for folder, key in found)

@@ -178,7 +178,7 @@ def _require_unboxed(folder: Path, flatpack: str | None) -> None:
 def _print(box: Path, folder: Path, judgement: Judgement, unpacked: Unpacked) -> None:
     manifest, verified = judgement.manifest, judgement.verified
     name = judgement.flatpack or box.name
-    about = f" {manifest.version} for {manifest.target}" if manifest else ", by the original Flatpack"
+    about = f" {manifest.version} for {manifest.target}" if manifest else ", without a list of files"
     key = "nobody looked"
     if judgement.looked_at:
         key = verified.key_id[:12] if verified else "an unknown key"
