@@ -140,6 +140,7 @@ def _seal(
         with open(payload, "rb", buffering=0) as source:
             hashed = copying.copy_hashed(source.fileno(), file.fileno(), hash.new(), SEPARATOR, size=size)
     _check_payload(file.fileno(), hashed.size, payload)
+    contents.require_short_manifest(file)
     tail = SEPARATOR + sign_digest(hashed.state.digest(), key, hash)
     digest = None
     if hash is SignatureHash.SHA256:

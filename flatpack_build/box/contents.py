@@ -23,8 +23,8 @@ from flatpack_build.box.stream import PayloadStream
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, Place
 
-MAX_MANIFEST = 32 * 1024 * 1024
-"""Bytes of ``payload.json``: some 200,000 files."""
+MAX_MANIFEST = 8 * 1024 * 1024
+"""Bytes of ``payload.json``: some 50,000 files. Reading it takes ten times as much memory, which a small board has."""
 
 
 @contextlib.contextmanager
@@ -58,6 +58,22 @@ def find_payload_manifest(box: Path) -> PayloadManifest | None:
 
 def manifest_in(file: BinaryIO) -> PayloadManifest | None:
     """``find_payload_manifest`` of an open box, wherever its position."""
+    front = _front(file)
+    return _read_manifest(*front) if front else None
+
+
+def require_short_manifest(file: BinaryIO) -> None:
+    """Raise ``BoxError`` for an open payload that no reader would take, because it holds too many files."""
+    front = _front(file)
+    if front and front[2].size > MAX_MANIFEST:
+        raise BoxError(
+            f"there are too many files for a box: their list has {front[2].size:,} bytes, and may have {MAX_MANIFEST:,}",
+            hint="that is some 50,000 files; put many small ones into one archive",
+        )
+
+
+def _front(file: BinaryIO) -> tuple[tar.TarReader, tar.TarEntry, tar.TarEntry] | None:
+    """The top folder and the payload manifest's entry, and what reads on from there; ``None``: there is no manifest."""
     require_frame(file)
     if _says_empty(file):
         return None
@@ -70,7 +86,7 @@ def manifest_in(file: BinaryIO) -> PayloadManifest | None:
     top, first = next(entries, None), next(entries, None)
     if not top or not first or top.kind != "folder" or first.path != f"{top.path}/{MANIFEST_NAME}":
         return None
-    return _read_manifest(reader, top, first)
+    return reader, top, first
 
 
 def _says_empty(file: BinaryIO) -> bool:
@@ -259,7 +275,7 @@ def _read_manifest(
     if entry.kind != "file" or entry.mode != FILE_MODE or top.mode != EXECUTABLE_MODE:
         raise BoxError(f"the {MANIFEST_NAME} of the box is not a plain file in a plain folder")
     if entry.size > MAX_MANIFEST:
-        raise BoxError(f"the {MANIFEST_NAME} of the box is too large: {entry.size} bytes")
+        raise BoxError(f"the {MANIFEST_NAME} of the box is too large: {entry.size:,} bytes, at most {MAX_MANIFEST:,}")
     data = b"".join(reader.content())
     if known is not None and Digest.of_bytes(data) != known.digest:
         raise BoxError("the box changed while it was read")
