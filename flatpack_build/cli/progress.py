@@ -16,14 +16,15 @@ _PATIENCE = 0.5  # seconds: below that a display only flickers, and loading it t
 
 
 class _Listener:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, patience: float) -> None:
         self._name = name
+        self._patience = patience
         self._began = time.monotonic()
         self._view: View | None = None
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
         if self._view is None:
-            if time.monotonic() - self._began < _PATIENCE:
+            if time.monotonic() - self._began < self._patience:
                 return
             self._view = view_for(sys.stderr)
             self._view.start(self._name)
@@ -42,9 +43,9 @@ class _Listener:
 
 
 @contextlib.contextmanager
-def showing(name: str) -> Iterator[None]:
-    """Show the progress of what happens inside under this name; notes are shown, too."""
-    listener = _Listener(name)
+def showing(name: str, *, patience: float = _PATIENCE) -> Iterator[None]:
+    """Show the progress of what happens inside under this name, after ``patience`` seconds; notes are shown, too."""
+    listener = _Listener(name, patience)
     try:
         with events.listening(listener):
             yield

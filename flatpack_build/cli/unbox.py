@@ -122,8 +122,11 @@ def unbox(
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end this as Ctrl-C does: what was begun is removed first."""
-    before = {ending: signal.signal(ending, signal.default_int_handler) for ending in (signal.SIGTERM, signal.SIGHUP)}
+    """Have SIGTERM and SIGHUP end this as Ctrl-C does: what was begun is removed first. What nohup set stays."""
+    before = {ending: signal.getsignal(ending) for ending in (signal.SIGTERM, signal.SIGHUP)}
+    for ending, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
     try:
         yield
     finally:

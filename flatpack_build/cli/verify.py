@@ -6,11 +6,12 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from flatpack_build.cli.here import policy_here
+from flatpack_build.cli.progress import showing
 from flatpack_build.cli.text import printable
 from flatpack_build.errors import BoxError
 
@@ -69,16 +70,26 @@ def verify(boxes: tuple[Path, ...], keys: tuple[Path, ...], contents: bool, as_j
 
 def judge(box: Path, policy: TrustPolicy, *, contents: bool = False) -> Verdict:
     """The verdict on one box; ``contents`` reads all that is in it, too."""
-    from flatpack_build.box.checked import check_open_box
     from flatpack_build.box.contents import open_box
-    from flatpack_build.box.trust import judge_open_box
 
     try:
         with open_box(box) as file:
+            return judge_open(box, file, policy, contents=contents)
+    except BoxError as error:
+        return Verdict(box, error=error)
+
+
+def judge_open(box: Path, file: BinaryIO, policy: TrustPolicy, *, contents: bool = False) -> Verdict:
+    """``judge`` for a box that is open: what is shown of ``file`` next is of the one that was judged."""
+    from flatpack_build.box.checked import check_open_box
+    from flatpack_build.box.trust import judge_open_box
+
+    try:
+        with showing(f"checking {box.name}"):
             judgement = judge_open_box(file, policy)
             if contents:
                 check_open_box(file, judgement.verified, judgement.manifest)
-            return Verdict(box, judgement)
+        return Verdict(box, judgement)
     except BoxError as error:
         return Verdict(box, error=error)
 
