@@ -20,7 +20,12 @@ with showing("checking chat.fpk", patience=float(sys.argv[1])):
 
 def _seen_on_a_terminal(patience: float) -> str:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(patience)], stderr=theirs, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(patience)],
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "120", "TERM": "xterm"},
+    )
     os.close(theirs)
     seen = b""
     try:
@@ -38,4 +43,4 @@ def _seen_on_a_terminal(patience: float) -> str:
 def test_only_what_takes_long_is_drawn(patience: float, shown: bool) -> None:
     seen = _seen_on_a_terminal(patience)
     assert "worth knowing" in seen
-    assert ("checking chat.fpk" in seen and "1.0 MB of 8.0 MB" in seen) is shown
+    assert ("checking chat.fpk" in seen) is shown
