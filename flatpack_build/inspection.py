@@ -15,6 +15,7 @@ from functools import cached_property
 
 from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
+from flatpack_build.box_maker import BoxMaker
 from flatpack_build.builder import Builder
 from flatpack_build.companions import required_companions
 from flatpack_build.digest import Digest
@@ -158,11 +159,9 @@ class Inspection:
                 [graph],
                 digests=self._digests,
                 versions=self.version,
-                signer=lambda: self.signer,
-                boxes=self.project.dist,
                 record=Record(self.project.build / "record.jsonl"),
                 forced=self._forgotten([graph]),
-                model_signer=(lambda: signer) if (signer := self.model_signer) else None,
+                box_maker=BoxMaker(self._runner, self.project.dist, signer=self.signer, model_signer=self.model_signer),
             )
         return self._builders[flatpack]
 

@@ -58,8 +58,7 @@ class FetchParams(Params):
     path below ``out`` -> sha256. An empty ``files`` means a whole tree whose digest is ``identity["tree"]``.
 
     ``wheels:<platform>`` (a platform as uv names it) brings the Python wheels in ``files`` (file name -> sha256):
-    ``identity["python"]`` is the device's minor version, ``identity["tags"]`` its wheel platform tags, separated by
-    spaces, where they are not those that the platform's name stands for. A ``file:`` source comes as input ``file``.
+    ``identity["python"]`` is the device's minor version. A ``file:`` source comes as input ``file``.
     """
 
     step: ClassVar[str] = "fetch"

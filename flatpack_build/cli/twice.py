@@ -86,8 +86,6 @@ def _verify(project: Project, graph: Graph, names: frozenset[str], scratch: Scra
             [graph],
             digests=lambda _flatpack: digests,
             versions=tool_version,
-            signer=None,
-            boxes=work / "dist",
             record=Record(work / "record.jsonl"),
         )
         (work / "runs").mkdir()

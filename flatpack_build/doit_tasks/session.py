@@ -15,6 +15,7 @@ from flatpack_build import __version__
 from flatpack_build.admissions import Admissions
 from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
+from flatpack_build.box_maker import BoxMaker
 from flatpack_build.builder import Builder, FinishedBox
 from flatpack_build.companions import companion_paths
 from flatpack_build.digest import Digest, Json, canonical_json
@@ -29,6 +30,7 @@ from flatpack_build.pools import Pool
 from flatpack_build.project import Project
 from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Runner
+from flatpack_build.source_files import seen_files
 from flatpack_build.stamps import Stamp, StampedBox, Stamps, signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
@@ -112,14 +114,14 @@ class Session:
             os.fspath(project.public_key),
             *([os.fspath(project.model_signing_key)] if project.model_signing_key else []),
         ]
-        surroundings: Json = [
+        circumstances: Json = [
             __version__,
             sys.version,
             list(os.uname()),
             [os.fspath(path) for path in (project.root, project.cache, project.dist)],
             [[path, signature(path)] for path in (*here, *packages)],
         ]
-        return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(surroundings)))
+        return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(circumstances)))
 
     def digests(self, flatpack: str) -> DigestCache:
         """What is known of the digests of a flatpack's files and boxes."""
@@ -136,11 +138,9 @@ class Session:
             graphs,
             digests=self.digests,
             versions=tool_version,
-            signer=lambda: self.signer,
-            boxes=self.project.dist,
             record=self.record,
             forced=forced,
-            model_signer=(lambda: signer) if (signer := self.model_signer) else None,
+            box_maker=BoxMaker(self.runner, self.project.dist, signer=self.signer, model_signer=self.model_signer),
             admissions=Admissions(Pool(self.project.capacity), self.project.build / "last", self.cache),
         )
         return self.builder
@@ -259,7 +259,7 @@ class Session:
         for graph in self._graphs:
             boxes = finished.get(graph.flatpack)
             planned = self.planner.seen.get(graph.flatpack) if self.planner else None
-            files = builder.seen(graph.flatpack) if boxes and planned else None
+            files = seen_files(graph.actions.values(), self.digests(graph.flatpack)) if boxes and planned else None
             if not boxes or not planned or files is None:
                 continue
             stamped = []

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from flatpack_build import fs
 from flatpack_build.box.manifest_toml import render_manifest
+from flatpack_build.box.packing import PayloadEntry, write_payload
 from flatpack_build.box.paths import find_conflict, path_problem
-from flatpack_build.box.payload import MANIFEST_NAME, PayloadEntry, PayloadManifest, write_payload
+from flatpack_build.box.payload import MANIFEST_NAME, PayloadManifest
 from flatpack_build.digest import Json
 from flatpack_build.errors import BoxError, StepError
 from flatpack_build.materials import Materials

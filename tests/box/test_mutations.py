@@ -15,7 +15,7 @@ from flatpack_build.box import contents
 from flatpack_build.box.checked import verify_contents
 from flatpack_build.box.container import SEPARATOR, verify_box
 from flatpack_build.box.extract import extract_verified
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.box.signature import SignatureHash
 from flatpack_build.cli.verify import verify
 from flatpack_build.errors import BoxError

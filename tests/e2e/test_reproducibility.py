@@ -1,4 +1,4 @@
-"""Every action twice, in other surroundings: what is the same passes, what is not is named to the byte."""
+"""Every action twice, under other conditions: what is the same passes, what is not is named to the byte."""
 
 from __future__ import annotations
 
