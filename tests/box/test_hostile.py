@@ -16,7 +16,8 @@ from flatpack_build.box.checked import verify_contents
 from flatpack_build.box.container import sign_payload
 from flatpack_build.box.extract import extract_verified
 from flatpack_build.box.limits import Limits
-from flatpack_build.box.payload import PayloadEntry, PayloadFile
+from flatpack_build.box.packing import PayloadEntry
+from flatpack_build.box.payload import PayloadFile
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError
 from tests.box.archives import (

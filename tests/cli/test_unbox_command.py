@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flatpack_build.box.container import sign_payload
-from flatpack_build.box.payload import PayloadEntry, write_payload
+from flatpack_build.box.packing import PayloadEntry, write_payload
 from flatpack_build.cli.unbox import unbox
 from flatpack_build.errors import FlatpackError
 from flatpack_build.targets import host_profile
