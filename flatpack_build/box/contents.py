@@ -18,13 +18,18 @@ from flatpack_build.box.entries import Gate
 from flatpack_build.box.frame import MAGIC
 from flatpack_build.box.limits import DEFAULT_LIMITS, Limits
 from flatpack_build.box.paths import find_conflict, path_problem, shown
-from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME, PayloadFile, PayloadManifest
+from flatpack_build.box.payload import (
+    EXECUTABLE_MODE,
+    FILE_MODE,
+    MANIFEST_NAME,
+    MAX_MANIFEST,
+    PayloadFile,
+    PayloadManifest,
+    require_short,
+)
 from flatpack_build.box.stream import PayloadStream
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, Place
-
-MAX_MANIFEST = 8 * 1024 * 1024
-"""Bytes of ``payload.json``: some 50,000 files. Reading it takes ten times as much memory, which a small board has."""
 
 
 @contextlib.contextmanager
@@ -65,11 +70,8 @@ def manifest_in(file: BinaryIO) -> PayloadManifest | None:
 def require_short_manifest(file: BinaryIO) -> None:
     """Raise ``BoxError`` for an open payload that no reader would take, because it holds too many files."""
     front = _front(file)
-    if front and front[2].size > MAX_MANIFEST:
-        raise BoxError(
-            f"there are too many files for a box: their list has {front[2].size:,} bytes, and may have {MAX_MANIFEST:,}",
-            hint="that is some 50,000 files; put many small ones into one archive",
-        )
+    if front:
+        require_short(front[2].size)
 
 
 def _front(file: BinaryIO) -> tuple[tar.TarReader, tar.TarEntry, tar.TarEntry] | None:

@@ -16,7 +16,7 @@ from flatpack_build.box.container import SUFFIX, VerifiedBox, verify_open_box
 from flatpack_build.box.keys import PublicKey
 from flatpack_build.box.landing import check_target, free_space, landing
 from flatpack_build.box.limits import DEFAULT_LIMITS, Limits
-from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME, PayloadManifest
+from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME, MAX_MANIFEST, PayloadManifest
 from flatpack_build.errors import BoxError, Place
 
 
@@ -102,7 +102,7 @@ def unboxed_flatpack(folder: Path) -> str | None:
     """The flatpack that was unpacked as ``folder``; ``None`` where that is not what it is."""
     try:
         with open(folder / MANIFEST_NAME, "rb") as file:
-            return PayloadManifest.decode(file.read(contents.MAX_MANIFEST)).flatpack
+            return PayloadManifest.decode(file.read(MAX_MANIFEST)).flatpack
     except (OSError, BoxError):
         return None
 

@@ -299,9 +299,17 @@ def test_a_frame_that_wants_much_memory_is_refused(tmp_path: Path, key: KeyPair)
         verify_contents(box, [key.public])
 
 
-def test_more_files_than_a_reader_takes_are_not_signed(tmp_path: Path, key: KeyPair) -> None:
+def test_more_files_than_a_reader_takes_are_neither_packed_nor_signed(tmp_path: Path, key: KeyPair) -> None:
     folders = "/".join(["f" * 250] * 3)
-    make_payload(tmp_path / "p", [PayloadEntry(f"{folders}/{at}", b"") for at in range(10_000)])
+    with pytest.raises(BoxError, match="too many files for a box"):
+        make_payload(tmp_path / "none", [PayloadEntry(f"{folders}/{at}", b"") for at in range(10_000)])
+    assert (tmp_path / "none").read_bytes() == b""
+    (tmp_path / "none").unlink()
+
+    size = 9_000_000
+    head = tar.encode_header("chat", "folder", 0o755, 0) + tar.encode_header("chat/payload.json", "file", 0o644, size)
+    content = head + bytes(size) + tar.padding(size)
+    (tmp_path / "p").write_bytes(zstandard.compress(content + tar.ending(len(content))))
     with pytest.raises(BoxError, match="too many files for a box"):
         sign_payload(tmp_path / "p", tmp_path / "a.fpk", key.private)
     assert list(tmp_path.iterdir()) == [tmp_path / "p"]
