@@ -80,7 +80,7 @@ def entry(path: str, text: str, kind: str = "file") -> TreeEntry:
 
 def test_files_that_came_went_changed_and_became_executable() -> None:
     old = Tree.of([entry("a", "1"), entry("b", "1"), entry("c", "1"), entry("d", "1")])
-    new = Tree.of([entry("b", "2"), entry("c", "1", "exec"), entry("d", "1"), entry("e", "1")])
+    new = Tree.of([entry("b", "2"), entry("c", "1", "exec"), entry("d", "1"), entry("e", "3")])
     found = [(file.path, file.how) for file in tree_changes(old, new)]
     assert found == [("a", "removed"), ("b", "changed"), ("c", "changed"), ("e", "added")]
 
