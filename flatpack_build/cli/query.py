@@ -6,10 +6,23 @@ from pathlib import Path
 
 import click
 
+from flatpack_build.cli.groups import HelpfulGroup
 
-@click.group()
+
+class _Queries(HelpfulGroup):
+    def hint(self, word: str, known: list[str]) -> str:
+        return f"did you mean: flatpack query {'uses' if Path(word).exists() else 'needs'} {word}"
+
+
+@click.group(cls=_Queries)
 def query() -> None:
-    """Ask what depends on what. Nothing is run and nothing is written."""
+    """Ask what depends on what. Nothing is run and nothing is written.
+
+    \b
+    Examples:
+      flatpack query uses warehouse/hello-docs/README.md
+      flatpack query needs hello-docs@pi5
+    """
 
 
 @query.command()

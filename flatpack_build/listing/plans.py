@@ -24,7 +24,9 @@ def dry_run_text(plan: DryRun, style: Style) -> Iterator[str]:
         for action in busy:
             amounts = "" if action.verdict == "fails" else f"{_seconds(action):>11}  {_size(action):>9}"
             verdict = style(f"{action.verdict:<9}", action.verdict)
-            yield f"  {verdict}  {action.action:<{names}}  {amounts:>22}  {style(action.reason, 'faint')}".rstrip()
+            reason, *more = action.reason.splitlines() or [""]
+            yield f"  {verdict}  {action.action:<{names}}  {amounts:>22}  {style(reason, 'faint')}".rstrip()
+            yield from (f"{'':13}{style(line, 'faint')}" for line in more)
         yield ""
     if plan.actions:
         yield _summary(plan)
