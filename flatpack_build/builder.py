@@ -274,16 +274,16 @@ class Builder:
         """Put everything the action reads into the store: the user's files, and outputs that were evicted since."""
         for key, source in action.inputs.items():
             if isinstance(source, SourceFile):
-                self._take_in(source.path, inputs[key].digest, inputs[key].size)
+                self._take_in(action.name, source.path, inputs[key].digest, inputs[key].size)
             elif isinstance(source, SourceTree):
                 tree = self._tree(inputs[key].digest)
                 for entry in missing(self._runner.store, tree):
-                    self._take_in(f"{source.root}/{entry.path}", entry.digest, entry.size)
+                    self._take_in(action.name, f"{source.root}/{entry.path}", entry.digest, entry.size)
                 self._runner.store.add_bytes(tree.encode())
             else:
                 self._heal(source, inputs[key], listener)
 
-    def _take_in(self, path: str, digest: Digest, size: int) -> None:
+    def _take_in(self, name: str, path: str, digest: Digest, size: int) -> None:
         """Copy a file of the user's into the store, so that an edit during the build cannot change what is built."""
         store = self._runner.store
         if store.contains(digest, size):
@@ -297,6 +297,7 @@ class Builder:
                 f"{path} cannot be read any more: {error.strerror}", hint="it was there when this build began"
             ) from error
         if taken != digest:
+            self._digests(self._graphs[name].flatpack).forget(path)
             raise SourceError(f"{path} was changed while it was being built from", hint="build again")
 
     def _heal(self, source: Output, wanted: InputDigest, listener: Listener) -> None:

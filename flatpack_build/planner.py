@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flatpack_build import __version__
-from flatpack_build.digest import Digest, Json, canonical_json
+from flatpack_build.digest import Digest, Json, canonical_json, sealed, unsealed
 from flatpack_build.errors import PlanError, SourceError
 from flatpack_build.fs import atomic_write
 from flatpack_build.graph import Graph
@@ -100,7 +100,7 @@ class Planner:
         files = list_files(folder, seen)
         kept = self._kept_file(name)
         try:
-            value = json.loads(kept.read_bytes())
+            value = json.loads(unsealed(kept.read_bytes()))
             seen.update((path, signature(path)) for path in value["read"] if path != _HOST)
             if value["made from"] == self._made_from(name, files, value["read"]):
                 self.seen[name] = seen
@@ -206,7 +206,7 @@ class Planner:
         }
         if self._keep:
             with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
-                atomic_write(kept, canonical_json(value))
+                atomic_write(kept, sealed(canonical_json(value)))
         return graph
 
 
