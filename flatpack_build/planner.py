@@ -9,9 +9,10 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flatpack_build import __version__
 from flatpack_build.digest import Digest, Json, canonical_json, sealed, unsealed
@@ -21,6 +22,9 @@ from flatpack_build.graph import Graph
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
 from flatpack_build.stamps import Signature, settled, signature
+
+if TYPE_CHECKING:
+    from flatpack_build.manifest.profile import Profile
 
 _FORMAT = 1
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
@@ -84,6 +88,7 @@ class Planner:
     def __init__(self, project: Project, *, keep: bool = True) -> None:
         self._project = project
         self._keep = keep
+        self._profiles: dict[str, tuple[list[Signature], Profile]] = {}
         self.read: dict[str, tuple[str, ...]] = {}
         """Flatpack -> the files whose content decides what its graph looks like."""
         self.seen: dict[str, dict[str, Signature]] = {}
@@ -126,6 +131,15 @@ class Planner:
     def _kept_file(self, name: str) -> Path:
         return self._project.build / "plans" / f"{name}.json"
 
+    def _profile(self, target: str, load: Callable[[str, Sequence[Path]], Profile]) -> Profile:
+        """Read once for all flatpacks, as long as its files stay as they are. Raises ``PlanError``, ``ManifestError``."""
+        folders = profile_folders(self._project)
+        seen = [signature(f"{folder}/{target}.toml") for folder in folders]
+        known = self._profiles.get(target)
+        if known is None or known[0] != seen or not all(settled(status, time.time_ns()) for status in seen):
+            known = self._profiles[target] = seen, load(target, folders)
+        return known[1]
+
     def _made_from(self, name: str, files: tuple[str, ...], read: Collection[str]) -> Json:
         """Everything that decides the plan, digested. ``read`` are the files whose content went into it."""
         digests = {path: _digest_or_absent(path) for path in sorted(read)}
@@ -156,7 +170,7 @@ class Planner:
                 read.add(_HOST)
                 continue
             try:
-                profiles[target] = load_profile(target, profile_folders(self._project))
+                profiles[target] = self._profile(target, load_profile)
             except PlanError as error:
                 raise PlanError(
                     error.message, place=document.value_place(("targets", index)), hint=error.hint

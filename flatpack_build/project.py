@@ -87,24 +87,24 @@ class Project:
     root: Path
     settings: Settings = Settings()
 
-    @property
+    @cached_property
     def warehouse(self) -> Path:
         return self._path(self.settings.warehouse)
 
-    @property
+    @cached_property
     def targets(self) -> Path:
         return self._path(self.settings.targets)
 
-    @property
+    @cached_property
     def build(self) -> Path:
         return self._path(self.settings.build)
 
-    @property
+    @cached_property
     def stamps(self) -> Path:
         """What finished builds looked at."""
         return self.build / "stamps"
 
-    @property
+    @cached_property
     def dist(self) -> Path:
         return self._path(self.settings.dist)
 

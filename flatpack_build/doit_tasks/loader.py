@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import fnmatch
+import inspect
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -66,6 +67,19 @@ class _RunAction(BaseAction):  # type: ignore[misc]  # doit has no types
         except Exception as error:  # noqa: BLE001 - a bug: doit's threads would lose its traceback
             return TaskError(f"{self._name}: this is a bug in flatpack-build, please report it", error)
         return None
+
+
+class _Check:
+    """Asks whether an action is up to date. Bears its signature: doit asks for it, and reading it off is slow."""
+
+    __signature__ = inspect.Signature()
+
+    def __init__(self, check: Callable[[str], bool], name: str) -> None:
+        self._check = check
+        self._name = name
+
+    def __call__(self) -> bool:
+        return self._check(self._name)
 
 
 class _Remove(BaseAction):  # type: ignore[misc]
@@ -305,7 +319,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             action.name,
             [_RunAction(self.session, action.name)],
             task_dep=list(action.needs),
-            uptodate=[(check, [action.name])],
+            uptodate=[_Check(check, action.name)],
             clean=clean,
             subtask_of=f"build:{graph.flatpack}",
             doc=_DOCS[action.step],
