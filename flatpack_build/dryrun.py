@@ -21,7 +21,8 @@ COUNTED: tuple[Verdict, ...] = ("would run", "may run", "fails", "cached", "up t
 
 @dataclass(frozen=True)
 class PlannedAction:
-    """``estimate`` is for actions that run, ``None`` where no past run tells; ``size`` is that of a result that exists."""
+    """``estimate`` is for actions that run, ``None`` where no past run tells; ``size`` is that of a result that exists
+    and was looked up."""
 
     flatpack: str
     action: str
@@ -69,9 +70,16 @@ def dry_run(inspection: Inspection, names: Sequence[str]) -> DryRun:
             if name in closure
         }
         for flatpack, closure in wanted.items()
+        if not untouched.issuperset(closure)
     }
     shared = twins(item for judgements in judged.values() for item in judgements.values())
-    for flatpack, judgements in judged.items():
+    for flatpack, needed in wanted.items():
+        if flatpack not in judged:  # a build would not look at its actions, and no more is done here
+            packs = True
+            everything = inspection.graph(flatpack).actions
+            actions += [PlannedAction(flatpack, name, "up to date", "") for name in everything if name in needed]
+            continue
+        judgements = judged[flatpack]
         reasons = inspection.reasons(flatpack)
         estimates = _estimates(judgements, inspection, flatpack, history)
         for name, judgement in judgements.items():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from flatpack_build import events
 from flatpack_build.box.container import SUFFIX
 from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
@@ -52,7 +53,7 @@ class Selected:
 
 
 class Inspection:
-    """Looks at one project. Each flatpack is read and judged when it is first asked for."""
+    """Looks at one project. Each flatpack is read and judged when it is first asked for, and that is reported."""
 
     def __init__(
         self, project: Project, forgotten: Forgotten, fresh: Fresh, *, versions: Callable[[str], str] = tool_version
@@ -69,6 +70,7 @@ class Inspection:
         self._digest_caches: dict[str, DigestCache] = {}
         self._builders: dict[str, Builder] = {}
         self._judged: dict[str, Mapping[str, Judgement]] = {}
+        self._asked = 0
 
     # --- names
 
@@ -80,7 +82,9 @@ class Inspection:
     def flatpacks(self, names: Sequence[str]) -> list[str]:
         """The flatpacks that the names are about; all of the warehouse without names. Raises ``UsageError``."""
         if not names:
-            return self.project.flatpacks()
+            everything = self.project.flatpacks()
+            self._asked = len(everything)
+            return everything
         found: dict[str, None] = {}
         for name in names:
             match = _NAME.fullmatch(self._task(name))
@@ -92,6 +96,7 @@ class Inspection:
             else:
                 self.project.flatpack_folder(flatpack)
                 found[flatpack] = None
+        self._asked = max(self._asked, len(found))
         return list(found)
 
     def select(self, names: Sequence[str]) -> list[Selected]:
@@ -149,6 +154,7 @@ class Inspection:
         """Raises ``FlatpackError``."""
         if flatpack not in self._graphs:
             self._graphs[flatpack] = self._planner.graph(flatpack)
+            events.progress(len(self._graphs), self._asked, "flatpacks")
         return self._graphs[flatpack]
 
     def plan_files(self, flatpack: str) -> tuple[str, ...]:
@@ -191,6 +197,7 @@ class Inspection:
             graph = self.graph(flatpack)
             forced = self._forgotten([graph])
             self._judged[flatpack] = judge(self.builder(flatpack), self._runner, graph, forced, self.last(flatpack))
+            events.progress(len(self._judged), self._asked, "flatpacks")
         return self._judged[flatpack]
 
     def untouched(self, selection: Collection[Selected]) -> frozenset[str]:

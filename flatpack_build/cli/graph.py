@@ -38,6 +38,7 @@ def graph(names: tuple[str, ...], form: str | None, file: Path | None) -> None:
       flatpack graph smollm2-chat -o graph.svg
     """
     from flatpack_build.doit_tasks.commands import open_inspection, style  # doit is slow to load
+    from flatpack_build.doit_tasks.looking import long_look
     from flatpack_build.fs import atomic_write
     from flatpack_build.pictures import pictures
     from flatpack_build.project import find_project
@@ -52,7 +53,8 @@ def graph(names: tuple[str, ...], form: str | None, file: Path | None) -> None:
         click.echo(f"{name} has no flatpack.lock yet and is left out", err=True)
     if chosen == "svg" and len(flatpacks) > _MOST:
         raise UsageError(f"{len(flatpacks)} flatpacks are too many for one picture", hint="name some of them")
-    drawn = pictures(inspection, names)
+    with long_look():
+        drawn = pictures(inspection, names)
     text = _drawn(drawn, chosen, style() if file is None else None)
     if file is None:
         click.echo(text, nl=False)

@@ -36,10 +36,12 @@ def uses(file: Path, as_json: bool) -> None:
     """
     from flatpack_build import query  # doit and the builder are not needed for --help
     from flatpack_build.doit_tasks.commands import open_inspection, style
+    from flatpack_build.doit_tasks.looking import long_look
     from flatpack_build.listing import answers
     from flatpack_build.project import find_project
 
-    answer = query.uses(open_inspection(find_project(Path.cwd())), file)
+    with long_look():
+        answer = query.uses(open_inspection(find_project(Path.cwd())), file)
     click.echo(answers.uses_json(answer) if as_json else "\n".join(answers.uses_text(answer, style())))
 
 
@@ -56,8 +58,10 @@ def needs(name: str, as_json: bool) -> None:
     """
     from flatpack_build import query
     from flatpack_build.doit_tasks.commands import open_inspection, style
+    from flatpack_build.doit_tasks.looking import long_look
     from flatpack_build.listing import answers
     from flatpack_build.project import find_project
 
-    answer = query.needs(open_inspection(find_project(Path.cwd())), name)
+    with long_look():
+        answer = query.needs(open_inspection(find_project(Path.cwd())), name)
     click.echo(answers.needs_json(answer) if as_json else "\n".join(answers.needs_text(answer, style())))

@@ -11,6 +11,7 @@ from typing import Any
 from doit.cmd_base import Command
 from doit.exceptions import InvalidCommand
 
+from flatpack_build.doit_tasks.looking import long_look
 from flatpack_build.doit_tasks.session import stamps_of
 from flatpack_build.doit_tasks.state import forgotten_tasks
 from flatpack_build.dryrun import dry_run
@@ -94,7 +95,8 @@ class Plan(_Looking):
 
 def explain_answer(inspection: Inspection, names: list[str], as_json: bool) -> str:
     """Raises ``FlatpackError``."""
-    explained = explain(inspection, names)
+    with long_look():
+        explained = explain(inspection, names)
     if as_json:
         return explanations_json(explained.explanations)
     return _text(explanations_text(explained, style()))
@@ -102,7 +104,8 @@ def explain_answer(inspection: Inspection, names: list[str], as_json: bool) -> s
 
 def plan_answer(inspection: Inspection, names: list[str], as_json: bool) -> tuple[str, int]:
     """Text and exit status: 1 when something cannot be built as things stand. Raises ``FlatpackError``."""
-    plan = dry_run(inspection, names)
+    with long_look():
+        plan = dry_run(inspection, names)
     return dry_run_json(plan) if as_json else _text(dry_run_text(plan, style())), 1 if plan.count("fails") else 0
 
 
