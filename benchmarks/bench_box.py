@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flatpack_build.digest import Digest
+
 SIZE = 1024
 """MiB of weights and text together."""
 RUNS = 5
@@ -24,13 +27,14 @@ LEVEL = 3
 
 # This process stays small: the peak of a child counts what its parent had when it was started.
 _PACK = """
-import sys
+import json, sys
 from pathlib import Path
-from flatpack_build.box.payload import PayloadEntry, write_payload
-folder, out = map(Path, sys.argv[1:3])
-entries = [PayloadEntry(path.name, path) for path in sorted(folder.iterdir())]
+from flatpack_build.box.packing import PayloadEntry, write_payload
+folder, out, digests = map(Path, sys.argv[1:4])
+known = json.loads(digests.read_text())
+entries = [PayloadEntry(path.name, path, sha256=known.get(path.name)) for path in sorted(folder.iterdir())]
 with open(out, "wb") as file:
-    write_payload(entries, file, flatpack="bench", version="1", target="any", level=int(sys.argv[3]))
+    write_payload(entries, file, flatpack="bench", version="1", target="any", level=int(sys.argv[4]))
 """
 _SIGN = """
 import sys
@@ -109,13 +113,23 @@ def report(mebibytes: int = SIZE) -> list[str]:
         make_content(folder / "content", mebibytes)
         run([*python, "-m", "flatpack_build", "keygen", "key.pem", "--development"], folder)
         tar = f"tar -C content -c . | zstd -q -f -T0 -{LEVEL} -o other.tar.zst"
+        known = {path.name: Digest.of_file(path) for path in (folder / "content").iterdir()}
+        (folder / "known.json").write_text(json.dumps(known))
+        (folder / "none.json").write_text("{}")
+        pack: list[str | Path] = [*python, "-c", _PACK, "content", "payload"]
         lines = [
             compare(
-                f"pack {mebibytes} MiB, tar | zstd -T0 -{LEVEL}",
-                [*python, "-c", _PACK, "content", "payload", str(LEVEL)],
+                f"pack {mebibytes} MiB as a build does, tar | zstd -T0 -{LEVEL}",
+                [*pack, "known.json", str(LEVEL)],
                 ["sh", "-c", tar],
                 folder,
-            )
+            ),
+            compare(
+                f"pack {mebibytes} MiB of which nothing is known, sha256sum and tar | zstd -T0 -{LEVEL}",
+                [*pack, "none.json", str(LEVEL)],
+                ["sh", "-c", f"sha256sum content/* && {tar}"],
+                folder,
+            ),
         ]
         (folder / "other.tar.zst").unlink()
         shutil.rmtree(folder / "content")

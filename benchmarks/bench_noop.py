@@ -10,10 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.measure import paired, wall
-from benchmarks.warehouse import ACTIONS_PER_TARGET, TARGETS, make_warehouse, name_of
+from benchmarks.warehouse import ACTIONS_PER_TARGET, TARGETS, build_warehouse, make_warehouse, name_of
 
 DOIT = [sys.executable, "-m", "doit"]
 IMPORT = [sys.executable, "-c", "import doit.doit_cmd"]
@@ -38,11 +39,10 @@ def task_a():
 def project(folder: Path, count: int) -> tuple[Path, dict[str, str]]:
     """A warehouse of ``count`` flatpacks, built, settled and stamped."""
     root, environment = folder / f"flatpacks-{count}", {"FLATPACK_CACHE": str(folder / "cache")}
-    if not (root / "dist").exists():
-        shutil.rmtree(root, ignore_errors=True)
+    if not (root / "warehouse").exists():
         make_warehouse(root, count)
         wall([sys.executable, "-m", "flatpack_build", "keygen", "--development"], root, environment)
-        wall(DOIT, root, environment)
+    build_warehouse(root, count, environment)
     wall(["sleep", "0.3"], root, environment)
     wall(DOIT, root, environment)
     return root, environment
@@ -100,13 +100,34 @@ def report(folder: Path, count: int) -> list[str]:
         lines.append(f"all of {size}, against ninja: {paired(DOIT, other, large, environment, runs=7)}")
     else:
         lines.append("ninja is not installed (pip install ninja): not compared")
-    with subprocess.Popen(DOIT, cwd=large, env={**os.environ, **environment}, stdout=subprocess.DEVNULL) as process:
-        _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    lines.append(f"peak memory of that no-op: {peak / 1e6:.0f} MB")
+    lines.append(f"peak memory of that no-op: {_time_and_peak(large, environment)[1]:.0f} MB")
+    shutil.rmtree(large / "build" / "stamps")
+    walk, peak = _time_and_peak(large, environment)
+    lines.append(f"the same where every key has to be looked up, once: {walk:.1f} s, {peak:.0f} MB")
     lines.append(_edit(large, environment))
     return lines
+
+
+def growth(folder: Path, count: int, huge: int) -> list[str]:
+    """How the cost of nothing grows with the warehouse."""
+    large, environment = project(folder, count)
+    larger, _ = project(folder, huge)
+    ratio = paired(DOIT, in_folder(large, DOIT), larger, environment, runs=5)
+    return [
+        f"all of {huge:,} flatpacks against all of {count:,}: {ratio}",
+        f"peak memory of that no-op: {_time_and_peak(larger, environment)[1]:.0f} MB",
+    ]
+
+
+def _time_and_peak(folder: Path, environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds and MB of one build of everything."""
+    start = time.perf_counter()
+    with subprocess.Popen(DOIT, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, DOIT)
+    return time.perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _edit(large: Path, environment: dict[str, str]) -> str:
@@ -137,10 +158,15 @@ def _edit(large: Path, environment: dict[str, str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument(
+        "--huge", type=int, default=0, help="compare with so many, too (10,000 take 20 minutes to build)"
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/bench"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     print("\n".join(report(options.folder.resolve(), options.count)))
+    if options.huge:
+        print("\n".join(growth(options.folder.resolve(), options.count, options.huge)))
 
 
 if __name__ == "__main__":

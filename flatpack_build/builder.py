@@ -1,4 +1,4 @@
-"""One build: walks the actions of its graphs, asks the runner, puts boxes in place. Knows no doit and no terminal."""
+"""One build: walks the actions of its graphs, asks the runner and the maker of boxes. Knows no doit and no terminal."""
 
 from __future__ import annotations
 
@@ -8,44 +8,28 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
 from flatpack_build.admissions import Admissions
-from flatpack_build.companions import Companions, Making, ModelSigner
-from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
+from flatpack_build.box_maker import BoxMaker, Packed, StandingBox
+from flatpack_build.digest import ActionKey, Digest, Json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
-from flatpack_build.events import Listener, listening
+from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
-from flatpack_build.fs import remedy, replace_with_link, temporary_folder
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.last import last_file, read_last, write_last
 from flatpack_build.pinned import check_pinned
 from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Ran, Runner
-from flatpack_build.stamps import Signature
+from flatpack_build.source_files import SourceFiles
 from flatpack_build.store.digests import DigestCache
-from flatpack_build.store.folders import kind_of, load_tree, missing
+from flatpack_build.store.folders import load_tree, missing
 from flatpack_build.store.protocol import ActionResult
 from flatpack_build.surroundings import surroundings
-from flatpack_build.tree import Tree, TreeEntry
+from flatpack_build.tree import Tree
 
 State = Literal["built", "cached", "up to date"]
-_PAYLOAD = "payload.tar.zst"
-_BOX = "box.fpk"
-
-
-class Signer(Protocol):
-    """Makes boxes out of payloads. Its key never leaves it."""
-
-    @property
-    def key_id(self) -> str: ...
-
-    @property
-    def hash_name(self) -> str: ...
-
-    def sign(self, payload: Path, box: Path) -> Digest:
-        """Write ``box``: the payload and its signature; say the sha256 of it all. Raises ``FlatpackError``."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,7 @@ class FinishedBox:
 class Builder:
     """Judges and runs the actions of some graphs. ``check`` is for one thread at a time, ``run`` for many.
 
-    Without ``admissions`` nothing waits for cores and memory.
+    Without ``box_maker`` no payload becomes a box; without ``admissions`` nothing waits for cores and memory.
     """
 
     def __init__(
@@ -82,12 +66,9 @@ class Builder:
         *,
         digests: Callable[[str], DigestCache],
         versions: Callable[[str], str],
-        signer: Callable[[], Signer] | None,
-        boxes: Path,
         record: Record,
         forced: Collection[str] = (),
-        model_signer: Callable[[], ModelSigner] | None = None,
-        clock: Callable[[], float] = time.time,
+        box_maker: BoxMaker | None = None,
         admissions: Admissions | None = None,
     ) -> None:
         self._runner = runner
@@ -97,18 +78,16 @@ class Builder:
         self._graphs = {name: graph for graph in graphs for name in graph.actions}
         self._digests = digests
         self._versions = versions
-        self._signer = signer
-        self._folder = boxes
         self._record = record
         self._forced = set(forced)
-        self._companions = Companions(runner, model_signer, started=clock(), clock=clock)
+        self._box_maker = box_maker
         self._admissions = admissions
         self._trees: dict[Digest, Tree] = {}
-        self._files: dict[str, TreeEntry] = {}
+        self._files = SourceFiles(runner.store)
         self._checked: dict[str, FlatpackError] = {}
         self._healing = threading.RLock()
         self._built: set[ActionKey] = set()
-        self._box_keys: dict[str, tuple[ActionKey, ...]] = {}
+        self._standing: dict[str, StandingBox] = {}
         self._parts_of: dict[str, list[tuple[str, Json]]] = {}
         self.outcomes: dict[str, Outcome] = {}
 
@@ -129,7 +108,7 @@ class Builder:
                 return False
             if not self._has_tree(result):
                 return False
-            if name in self._boxes and self._box_in_place(name, result) is None:
+            if name in self._boxes and not self._box_stands(name, result):
                 return False
         except FlatpackError as error:
             self._checked[name] = error
@@ -184,9 +163,9 @@ class Builder:
         if isinstance(source, Output):
             return self._output_digest(source)
         if isinstance(source, SourceFile):
-            entry = self._file(source.path, digests)
+            entry = self._files.entry(source.path, digests)
             return InputDigest("file", entry.digest, entry.size)
-        tree = self._source_tree(source, digests)
+        tree = self._files.tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
 
@@ -204,23 +183,6 @@ class Builder:
             raise SourceError(f"{source.action} made no {source.member!r}", hint="this is a bug: please report it")
         self._trees[part.digest] = part
         return InputDigest("tree", part.digest, part.size)
-
-    def _source_tree(self, source: SourceTree, digests: DigestCache) -> Tree:
-        entries = []
-        paths = [f"{source.root}/{path}" for path in source.files]
-        digests.prepare([path for path in paths if path not in self._files])
-        for name, path in zip(source.files, paths, strict=True):
-            file = self._file(path, digests)
-            entries.append(TreeEntry(name, file.kind, file.size, file.digest))
-        return Tree.of(entries)
-
-    def _file(self, path: str, digests: DigestCache) -> TreeEntry:
-        """A file of the user's as it was when this build first looked: all actions of one build see the same."""
-        entry = self._files.get(path)
-        if entry is None:
-            digest, status = digests.digest(path)
-            entry = self._files[path] = TreeEntry(path, kind_of(status.st_mode), status.st_size, digest)
-        return entry
 
     # --- running
 
@@ -240,7 +202,7 @@ class Builder:
             raise error
         ran = self._run_action(name, listener, force=name in self._forced or name in self.outcomes)
         if name in self._boxes:
-            self._finish_box(name, ran.result, listener)
+            self._make_box(name, ran.result, listener)
         outcome = Outcome(ran.state, time.monotonic() - start - ran.waited, ran.result)
         self._record.add(ActionLine.of_result(name, ran.state, outcome.seconds, ran.result))
         self.outcomes[name] = outcome
@@ -274,31 +236,11 @@ class Builder:
         """Put everything the action reads into the store: the user's files, and outputs that were evicted since."""
         for key, source in action.inputs.items():
             if isinstance(source, SourceFile):
-                self._take_in(action.name, source.path, inputs[key].digest, inputs[key].size)
+                self._files.take_in(source.path, inputs[key].digest, inputs[key].size)
             elif isinstance(source, SourceTree):
-                tree = self._tree(inputs[key].digest)
-                for entry in missing(self._runner.store, tree):
-                    self._take_in(action.name, f"{source.root}/{entry.path}", entry.digest, entry.size)
-                self._runner.store.add_bytes(tree.encode())
+                self._files.take_in_tree(source.root, self._tree(inputs[key].digest))
             else:
                 self._heal(source, inputs[key], listener)
-
-    def _take_in(self, name: str, path: str, digest: Digest, size: int) -> None:
-        """Copy a file of the user's into the store, so that an edit during the build cannot change what is built."""
-        store = self._runner.store
-        if store.contains(digest, size):
-            return
-        try:
-            with open(path, "rb"):
-                pass  # whether it can be read at all: what fails from here on is the cache
-            taken = store.add_file(Path(path))
-        except OSError as error:
-            raise SourceError(
-                f"{path} cannot be read any more: {error.strerror}", hint="it was there when this build began"
-            ) from error
-        if taken != digest:
-            self._digests(self._graphs[name].flatpack).forget(path)
-            raise SourceError(f"{path} was changed while it was being built from", hint="build again")
 
     def _heal(self, source: Output, wanted: InputDigest, listener: Listener) -> None:
         """Make an output again that the store no longer holds whole."""
@@ -323,87 +265,35 @@ class Builder:
 
     # --- boxes
 
-    def _box_key(self, payload: Digest, signer: Signer) -> ActionKey:
-        return ActionKey(Digest.of_bytes(canonical_json(["box", 1, payload, signer.key_id, signer.hash_name])))
-
-    def _making(self, name: str, box: Digest, result: ActionResult) -> Making:
+    def _packed(self, name: str, result: ActionResult) -> Packed:
         graph = self._graphs[name]
-        closure = graph.closure([name]) - {name}
-        actions = {part: self.outcomes[part].result for part in graph.actions if part in closure}
-        inside = self._tree(result.tree)
-        file_name = self._boxes[name][1].file_name
-        return Making(file_name, box, self._payload(result).digest, inside, {**actions, name: result})
+        actions = {part: self.outcomes[part].result for part in graph.closure([name]) - {name}}
+        return Packed(name, self._boxes[name][1].file_name, self._tree(result.tree), {**actions, name: result})
 
-    def _payload(self, result: ActionResult) -> TreeEntry:
-        entry = self._tree(result.tree).file(_PAYLOAD)
-        assert entry is not None, "pack always makes a payload"
-        return entry
+    def _box_stands(self, name: str, result: ActionResult) -> bool:
+        if self._box_maker is None:
+            return False
+        box = self._box_maker.find(self._packed(name, result), self._digests(self._boxes[name][0]))
+        if box is not None:
+            self._standing[name] = box
+        return box is not None
 
-    def _box_in_place(self, name: str, result: ActionResult) -> Path | None:
-        """The box's path if it stands there with the bytes that it should have, and so does what belongs beside it."""
-        if self._signer is None:
-            return None
-        key = self._box_key(self._payload(result).digest, self._signer())
-        box = self._runner.cache.get(key)
-        path = self._folder / self._boxes[name][1].file_name
-        if box is None or not path.exists():
-            return None
+    def _make_box(self, name: str, result: ActionResult, listener: Listener) -> None:
+        assert self._box_maker is not None, "a build that packs is given a maker of boxes"
         digests = self._digests(self._boxes[name][0])
-        making = self._making(name, box.tree, result)
-        self._box_keys[name] = key, *self._companions.keys(making)
-        digest, _ = digests.digest(str(path))
-        return path if digest == box.tree and self._companions.in_place(making, path, digests) else None
+        self._standing[name] = self._box_maker.make(self._packed(name, result), digests, listener)
 
-    def _finish_box(self, name: str, result: ActionResult, listener: Listener) -> None:
-        """Sign the payload, unless this key has signed it before, and link the box into the folder of boxes."""
-        assert self._signer is not None, "a build that packs is given a signer"
-        signer = self._signer()
-        payload = self._payload(result)
-        key = self._box_key(payload.digest, signer)
-        box = self._signed(key)
-        if box is None:
-            with self._runner.cache.lock(key):
-                box = self._signed(key) or self._sign(key, name, payload.digest, signer, listener)
-        path = self._folder / self._boxes[name][1].file_name
-        source = self._runner.store.path(box)
-        digests = self._digests(self._boxes[name][0])
-        making = self._making(name, box, result)
-        self._box_keys[name] = key, *self._companions.keys(making)
-        self._companions.put(making, path, digests)  # the box comes last: where it stands, all of it stands
-        try:
-            replace_with_link(source, path)
-            digests.remember(str(path), box)
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror}", hint=remedy(error, self._folder)) from error
-
-    def _signed(self, key: ActionKey) -> Digest | None:
-        """The box, if it has been signed before and is still whole."""
-        known = self._runner.cache.get(key)
-        return known.tree if known is not None and self._runner.store.contains(known.tree, known.size) else None
-
-    def _sign(self, key: ActionKey, name: str, payload: Digest, signer: Signer, listener: Listener) -> Digest:
-        store = self._runner.store
-        start = time.monotonic()
-        with temporary_folder(self._runner.scratch_folder, prefix="sign-") as folder:
-            with listening(listener):
-                digest = signer.sign(store.path(payload), folder / _BOX)
-            size = (folder / _BOX).stat().st_size
-            blob = store.add_file(folder / _BOX, digest, move=True)
-        seconds = round(time.monotonic() - start, 4)
-        self._runner.cache.put(ActionResult(key, name, "sign", blob, size, seconds, 0, (), ()))
-        return blob
-
-    def finished_boxes(self) -> list[FinishedBox]:
-        """The boxes of this build that stand in place, in the order of the graphs."""
+    def finished_boxes(self, of: str = "") -> list[FinishedBox]:
+        """The boxes of this build, or of the flatpack ``of``, that stand in place, in the order of the graphs."""
         found = []
-        for name, (flatpack, plan) in self._boxes.items():
-            outcome = self.outcomes.get(name)
-            path = self._folder / plan.file_name
-            if outcome is None or not path.exists():
+        boxes = [(box.pack, (of, box)) for box in self._by_flatpack[of].boxes] if of else self._boxes.items()
+        for name, (flatpack, plan) in boxes:
+            outcome, box = self.outcomes.get(name), self._standing.get(name)
+            if outcome is None or box is None or not box.path.exists():
                 continue
             graph = self._graphs[name]
             seconds = sum(self.outcomes[part].seconds for part in graph.closure([name]) if part in self.outcomes)
-            found.append(FinishedBox(flatpack, plan, path, path.stat().st_size, outcome.state, seconds))
+            found.append(FinishedBox(flatpack, plan, box.path, box.path.stat().st_size, outcome.state, seconds))
         return found
 
     def keep_last(self, folder: Path) -> None:
@@ -425,22 +315,4 @@ class Builder:
         """The keys of all results of this build that the flatpack's boxes are made of, and of the boxes themselves."""
         names = self._by_flatpack[flatpack].actions
         actions = [self.outcomes[name].result.key for name in names if name in self.outcomes]
-        return [*actions, *(key for name, keys in self._box_keys.items() if name in names for key in keys)]
-
-    def seen(self, flatpack: str) -> Mapping[str, Signature] | None:
-        """Every file of the user's that the flatpack's actions read, as it was when it was hashed; ``None`` if one of
-        them changed too shortly before that to be sure."""
-        digests = self._digests(flatpack)
-        found: dict[str, Signature] = {}
-        for action in self._by_flatpack[flatpack].actions.values():
-            for source in action.inputs.values():
-                paths: tuple[str, ...] = ()
-                if isinstance(source, SourceFile):
-                    paths = (source.path,)
-                elif isinstance(source, SourceTree):
-                    paths = tuple(f"{source.root}/{path}" for path in source.files)
-                for path in paths:
-                    found[path] = digests.signature(path)
-                    if found[path] is None:
-                        return None
-        return found
+        return [*actions, *(key for name, box in self._standing.items() if name in names for key in box.keys)]

@@ -27,6 +27,9 @@ SIGNATURE_SUFFIX: Final = ".model.sig"
 SUFFIXES: Final = (PROVENANCE_SUFFIX, SBOM_SUFFIX, SIGNATURE_SUFFIX)
 """What is added to the name of a box."""
 
+PAYLOAD_NAME: Final = "payload.tar.zst"
+"""What the step pack calls the payload."""
+
 _FORMAT = 1
 
 
@@ -71,7 +74,7 @@ class Companions:
     1970), ``clock`` tells when it ends."""
 
     def __init__(
-        self, runner: Runner, signer: Callable[[], ModelSigner] | None, *, started: float, clock: Callable[[], float]
+        self, runner: Runner, signer: ModelSigner | None, *, started: float, clock: Callable[[], float]
     ) -> None:
         self._runner = runner
         self._signer = signer
@@ -123,7 +126,7 @@ class Companions:
         actions: list[Json] = [[name, result.key] for name, result in sorted(making.actions.items())]
         parts: list[_Part] = [(_key("descriptions", making, actions), self._descriptions)]
         if self._signer:
-            parts.append((_key("model signature", making, self._signer().key_id), self._signature))
+            parts.append((_key("model signature", making, self._signer.key_id), self._signature))
         return parts
 
     def _known(self, key: ActionKey) -> Tree | None:
@@ -146,7 +149,7 @@ class Companions:
 
     def _signature(self, making: Making) -> Mapping[str, bytes]:
         assert self._signer is not None, "only then there is such a part"
-        return {SIGNATURE_SUFFIX: self._signer().sign(making.file_name, making.box)}
+        return {SIGNATURE_SUFFIX: self._signer.sign(making.file_name, making.box)}
 
     def _descriptions(self, making: Making) -> Mapping[str, bytes]:
         sbom = _read(self._runner, making, "sbom.cdx.json")
@@ -162,7 +165,7 @@ class Companions:
             for name, result in sorted(making.actions.items())
         ]
         run = RunFacts(self._started, self._clock(), {"python": sys.version.split()[0]}, actions)
-        subjects = {making.file_name: making.box, "payload.tar.zst": making.payload}
+        subjects = {making.file_name: making.box, PAYLOAD_NAME: making.payload}
         return encode_statement(beside(inside, subjects, run))
 
 

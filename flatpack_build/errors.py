@@ -83,6 +83,10 @@ class CrashError(StepError):
     """A step whose process died: by a signal, or without giving a result."""
 
 
+class DamagedInputError(FlatpackError):
+    """An input that is no longer what its digest says: changed under way, or by the disk."""
+
+
 class StoreError(FlatpackError):
     """The store cannot be read or written, or what it holds is damaged."""
 
@@ -99,6 +103,6 @@ ERROR_TYPES: dict[str, type[FlatpackError]] = {
     kind.__name__: kind
     for kind in (
         FlatpackError, UsageError, ManifestError, LockError, PlanError, SourceError, VerificationError,
-        StepError, CrashError, StoreError, BoxError, KeyFileError,
+        StepError, CrashError, DamagedInputError, StoreError, BoxError, KeyFileError,
     )
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Listener(Protocol):
@@ -24,8 +24,10 @@ class _Nobody:
     def note(self, text: str) -> None: ...
 
 
-_NOBODY = _Nobody()
-_listener: ContextVar[Listener] = ContextVar("listener", default=_NOBODY)
+NOBODY: Final[Listener] = _Nobody()
+"""Hears nothing."""
+
+_listener: ContextVar[Listener] = ContextVar("listener", default=NOBODY)
 
 
 def progress(done: int, total: int | None, unit: str = "bytes") -> None:

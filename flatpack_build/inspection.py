@@ -17,6 +17,7 @@ from flatpack_build import events
 from flatpack_build.box.container import SUFFIX
 from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
+from flatpack_build.box_maker import BoxMaker
 from flatpack_build.builder import Builder
 from flatpack_build.companions import required_companions
 from flatpack_build.digest import Digest
@@ -183,11 +184,9 @@ class Inspection:
                 [graph],
                 digests=self._digests,
                 versions=self.version,
-                signer=lambda: self.signer,
-                boxes=self.project.dist,
                 record=Record(self.project.build / "record.jsonl"),
                 forced=self._forgotten([graph]),
-                model_signer=(lambda: signer) if (signer := self.model_signer) else None,
+                box_maker=BoxMaker(self._runner, self.project.dist, signer=self.signer, model_signer=self.model_signer),
             )
         return self._builders[flatpack]
 

@@ -28,18 +28,11 @@ from flatpack_build.runner import Runner
 from flatpack_build.store.folders import take_folder
 from flatpack_build.store.protocol import ActionResult
 from flatpack_build.targets import HOST, host_profile, load_profile
-from flatpack_build.views import View, size_text
+from flatpack_build.views import Row, View, size_text
 
 
-class _SourceView:
-    """A listener that draws for one source."""
-
-    def __init__(self, view: View, name: str) -> None:
-        self._view = view
-        self._name = name
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        self._view.progress(self._name, done, total, unit)
+class _SourceRow(Row):
+    """The row of one source. Locking leaves no result that could say what was noted."""
 
     def note(self, text: str) -> None:
         self._view.line(f"           {text}")
@@ -106,7 +99,7 @@ def _keep(runner: Runner, params: FetchParams, folder: Path, seconds: float) -> 
 def _reporting(view: View, name: str) -> Iterator[None]:
     view.start(name)
     try:
-        with listening(_SourceView(view, name)):
+        with listening(_SourceRow(view, name)):
             yield
     finally:
         view.end(name)

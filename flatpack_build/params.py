@@ -10,9 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from flatpack_build.digest import Json
+
+INPUT_DIGESTS: Final = "input digests"
+"""An input that no action declares: a JSON file, input name -> its tree (``Tree.encode``; a file: one entry, of path
+``""``). Steps whose parameters say ``wants_digests`` may be given it, and read large files once instead of twice."""
 
 
 def outside_key(default: int | float) -> Any:
@@ -24,13 +28,15 @@ class Params:
     """Base of all parameter types.
 
     ``step`` names the step, ``version`` counts changes of what it produces, ``tools`` are the distributions whose
-    version decides the output, ``isolated`` says it loads native libraries and so runs in a process of its own.
+    version decides the output, ``isolated`` says it loads native libraries and so runs in a process of its own,
+    ``wants_digests`` that it can use ``INPUT_DIGESTS``.
     """
 
     step: ClassVar[str]
     version: ClassVar[int] = 1
     tools: ClassVar[tuple[str, ...]] = ()
     isolated: ClassVar[bool] = False
+    wants_digests: ClassVar[bool] = False
 
     def to_json(self) -> dict[str, Json]:
         """All fields: what ``params_from_json`` makes an equal object from."""
@@ -52,8 +58,7 @@ class FetchParams(Params):
     path below ``out`` -> sha256. An empty ``files`` means a whole tree whose digest is ``identity["tree"]``.
 
     ``wheels:<platform>`` (a platform as uv names it) brings the Python wheels in ``files`` (file name -> sha256):
-    ``identity["python"]`` is the device's minor version, ``identity["tags"]`` its wheel platform tags, separated by
-    spaces, where they are not those that the platform's name stands for. A ``file:`` source comes as input ``file``.
+    ``identity["python"]`` is the device's minor version. A ``file:`` source comes as input ``file``.
     """
 
     step: ClassVar[str] = "fetch"
@@ -188,6 +193,7 @@ class PackParams(Params):
     version: ClassVar[int] = 2
     tools: ClassVar[tuple[str, ...]] = ("cyclonedx-python-lib", "tomlkit", "zstandard")
     isolated: ClassVar[bool] = True
+    wants_digests: ClassVar[bool] = True
     flatpack: str
     flatpack_version: str
     target: str

@@ -124,10 +124,6 @@ class Planner:
         check_name(manifest, path)
         return Target(manifest.name, manifest.build_targets)
 
-    def forget(self, name: str) -> None:
-        """Drop the kept plan."""
-        self._kept_file(name).unlink(missing_ok=True)
-
     def _kept_file(self, name: str) -> Path:
         return self._project.build / "plans" / f"{name}.json"
 
@@ -155,7 +151,8 @@ class Planner:
         from flatpack_build.manifest.load import check_name, load_manifest
         from flatpack_build.manifest.lock import check_lock, read_lock
         from flatpack_build.needs import all_needs
-        from flatpack_build.plan import Question, plan
+        from flatpack_build.plan.draft import Question
+        from flatpack_build.plan.graph import plan
         from flatpack_build.targets import host_profile, load_profile
 
         manifest_file, lock_file = folder / "flatpack.toml", folder / "flatpack.lock"

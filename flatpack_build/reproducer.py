@@ -26,7 +26,7 @@ from flatpack_build.box.provenance import (
 )
 from flatpack_build.box.recorded import RecordedBox, read_beside
 from flatpack_build.builder import Builder, Outcome
-from flatpack_build.companions import PROVENANCE_SUFFIX
+from flatpack_build.companions import PAYLOAD_NAME, PROVENANCE_SUFFIX
 from flatpack_build.digest import Digest, Json
 from flatpack_build.errors import BoxError, FlatpackError, UsageError
 from flatpack_build.events import Listener
@@ -44,8 +44,6 @@ from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from flatpack_build.store.use import CacheUse
 from flatpack_build.tree import Tree
 from flatpack_build.versions import tool_version
-
-_PAYLOAD = "payload.tar.zst"
 
 
 class Watcher(Protocol):
@@ -137,8 +135,6 @@ class Reproducer:
                 [graph],
                 digests=lambda _flatpack: digests,
                 versions=tool_version,
-                signer=None,
-                boxes=root,
                 record=Record(root / "record.jsonl"),
             )
             if not self._fetch_again:
@@ -150,7 +146,7 @@ class Reproducer:
             versions = {tool: tool_version(tool) for action in graph.actions.values() for tool in action.params.tools}
             statement = read_statement(_read(runner, tree, PROVENANCE_NAME))
             return Rebuilt(
-                _digest(tree, _PAYLOAD),
+                _digest(tree, PAYLOAD_NAME),
                 PayloadManifest.decode(_read(runner, tree, MANIFEST_NAME)),
                 statement,
                 {"python": sys.version.split()[0], **tool_versions(statement), **versions},

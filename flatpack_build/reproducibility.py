@@ -1,4 +1,4 @@
-"""Runs every action of a graph twice, in surroundings as unlike as can be had, and compares all bytes that come out.
+"""Runs every action of a graph twice, under conditions as unlike as can be had, and compares all bytes that come out.
 
 Works in a folder of its own: the cache is read (for what ``flatpack.lock`` pins) and filled with nothing else. Knows no
 doit and no terminal.
@@ -20,7 +20,7 @@ from flatpack_build.builder import Builder
 from flatpack_build.digest import ActionKey
 from flatpack_build.errors import SourceError, StepError, VerificationError
 from flatpack_build.events import Listener
-from flatpack_build.executor.local import LocalExecutor, Surroundings
+from flatpack_build.executor.local import Conditions, LocalExecutor
 from flatpack_build.executor.protocol import Job
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.fs import link_or_copy, remove_tree, walk_files
@@ -172,8 +172,8 @@ class Verifier:
         self._run(action, action.params, given, first, self._plain(first), listener)
         if self._clock is None:  # no other clock to be had: at least another second on this one
             time.sleep(max(0.0, int(started) + 1.05 - time.time()))
-        params, strange = self._strange(action.params, second)
-        self._run(action, params, given, second, strange, listener)
+        params, conditions = self._strange(action.params, second)
+        self._run(action, params, given, second, conditions, listener)
         _compare(action.name, first / "out", second / "out")
         tree = take_folder(self._own, first / "out")
         remove_tree(first)
@@ -186,7 +186,7 @@ class Verifier:
         params: Params,
         given: Mapping[str, _Given],
         folder: Path,
-        process: Surroundings,
+        conditions: Conditions,
         listener: Listener,
     ) -> None:
         (folder / "out").mkdir(parents=True)
@@ -195,7 +195,7 @@ class Verifier:
         for key, item in given.items():
             inputs[key] = folder / "in" / key.replace("/", "-")
             item.stage(inputs[key])
-        executor = LocalExecutor(self._environment, surroundings=process)
+        executor = LocalExecutor(self._environment, conditions=conditions)
         try:
             executor.run(Job(action.name, params, inputs, folder / "out"), listener)
         except StepError as error:
@@ -205,11 +205,11 @@ class Verifier:
             raise explained(error, around, None) from error
 
     @staticmethod
-    def _plain(folder: Path) -> Surroundings:
+    def _plain(folder: Path) -> Conditions:
         variables = {"USER": "first", "LOGNAME": "first", "HOME": os.fspath(folder / "home"), "PYTHONHASHSEED": "1"}
-        return Surroundings(variables, umask=0o022)
+        return Conditions(variables, umask=0o022)
 
-    def _strange(self, params: Params, folder: Path) -> tuple[Params, Surroundings]:
+    def _strange(self, params: Params, folder: Path) -> tuple[Params, Conditions]:
         """Another user, locale, time zone and clock. A build step of the flatpack's own sees the clock as well; the
         rest is the same for it wherever it runs, and so it is here."""
         variables = {
@@ -222,14 +222,12 @@ class Verifier:
             "LC_ALL": "tr_TR.UTF-8",
         }
         if self._clock is None:
-            return params, Surroundings(variables, umask=0o077)
+            return params, Conditions(variables, umask=0o077)
         if not isinstance(params, RunParams):
-            return params, Surroundings(
-                variables, umask=0o077, command=("faketime", "--exclude-monotonic", "-f", _LATER)
-            )
+            return params, Conditions(variables, umask=0o077, command=("faketime", "--exclude-monotonic", "-f", _LATER))
         clock = {"LD_PRELOAD": os.fspath(self._clock), "FAKETIME": _LATER, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         params = dataclasses.replace(params, environment={**params.environment, **clock})
-        return params, Surroundings(variables, umask=0o077)
+        return params, Conditions(variables, umask=0o077)
 
 
 # --- comparing

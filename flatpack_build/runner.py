@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Literal
 
 from flatpack_build.action import Action, Surroundings
-from flatpack_build.digest import ActionKey, Json
-from flatpack_build.errors import CrashError, FlatpackError, StoreError
+from flatpack_build.digest import ActionKey, Digest, Json
+from flatpack_build.errors import CrashError, DamagedInputError, FlatpackError, StoreError
 from flatpack_build.events import Listener
 from flatpack_build.executor.protocol import Execution, Executor, Job
 from flatpack_build.fingerprint import InputDigest, action_key
-from flatpack_build.fs import disk_is_full, temporary_folder
+from flatpack_build.fs import atomic_write, disk_is_full, temporary_folder
+from flatpack_build.params import INPUT_DIGESTS
 from flatpack_build.pools import Admission
 from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
 from flatpack_build.store.local import LocalActionCache, Scratch, cannot
 from flatpack_build.store.protocol import ActionResult, Store
+from flatpack_build.tree import Tree, TreeEntry, decode_trees, encode_trees
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,12 @@ class Runner:
             with temporary_folder(self._scratch.folder, prefix=f"{action.step}-{secrets.token_hex(2)}-") as folder:
                 out = folder / "out"
                 out.mkdir()
-                job = Job(action.name, action.params, self._stage(inputs, folder / "in"), out, around)
-                execution = self._run_step(job, listener)
+                staged = self._stage(inputs, folder / "in", digests=action.params.wants_digests)
+                job = Job(action.name, action.params, staged, out, around)
+                try:
+                    execution = self._run_step(job, listener)
+                except DamagedInputError as error:
+                    raise self._without_damaged(error, staged) from error
                 tree = take_folder(self.store, out)
         except OSError as error:
             raise cannot(f"prepare {action.name}", error, self.cache.root) from error
@@ -138,13 +144,31 @@ class Runner:
                 ) from error
             raise
 
-    def _stage(self, inputs: Mapping[str, InputDigest], folder: Path) -> Mapping[str, Path]:
+    def _without_damaged(self, error: DamagedInputError, staged: Mapping[str, Path]) -> StoreError:
+        """Have the store forget what is damaged among the inputs, so that the next build makes it again."""
+        for tree in decode_trees(staged[INPUT_DIGESTS].read_bytes()).values():
+            for entry in tree.entries:
+                path = self.store.path(entry.digest)
+                if entry.kind != "dir" and path.exists() and Digest.of_file(path) != entry.digest:
+                    self.store.discard(entry.digest)
+        return StoreError(
+            f"the cache was damaged: {error.message}",
+            hint="build again: what was damaged has been removed and will be made anew; check the disk of "
+            f"{self.cache.root} if this happens often",
+        )
+
+    def _stage(self, inputs: Mapping[str, InputDigest], folder: Path, *, digests: bool) -> Mapping[str, Path]:
         """Files are read where they lie in the store; folders are laid out as links to it."""
-        staged = {}
+        staged, trees = {}, {}
         for name, source in inputs.items():
             if source.kind == "file":
                 staged[name] = self.store.path(source.digest)
+                trees[name] = Tree((TreeEntry("", "file", source.size, source.digest),))
             else:
                 staged[name] = folder / name.replace("/", "-")
-                lay_out(self.store, load_tree(self.store, source.digest), staged[name])
+                trees[name] = load_tree(self.store, source.digest)
+                lay_out(self.store, trees[name], staged[name])
+        if digests:
+            staged[INPUT_DIGESTS] = folder / "digests.json"
+            atomic_write(staged[INPUT_DIGESTS], encode_trees(trees))
         return staged

@@ -21,7 +21,7 @@ from flatpack_build.fs import atomic_write_text
 Signature: TypeAlias = "list[int] | None"
 """Device, inode, size, mtime and ctime in nanoseconds; ``None`` for what does not exist."""
 
-_FORMAT = 2
+_FORMAT = 3
 # Two changes within one tick of the file system's clock leave the same times.
 TICK_NS = 100_000_000
 _USE_INTERVAL = 3600.0  # seconds: that a stamp was relied on is noted, as its mtime, no more often than this
@@ -65,11 +65,11 @@ class Stamp:
 
 
 class Stamps:
-    """Stamps below ``folder``. ``surroundings`` is a digest of all that concerns every flatpack alike."""
+    """Stamps below ``folder``. ``circumstances`` is a digest of all that concerns every flatpack alike."""
 
-    def __init__(self, folder: str, surroundings: str) -> None:
+    def __init__(self, folder: str, circumstances: str) -> None:
         self._folder = folder
-        self._surroundings = surroundings
+        self._circumstances = circumstances
         self._shared: dict[str, Signature] = {}
 
     def _name(self, flatpack: str) -> str:
@@ -83,7 +83,7 @@ class Stamps:
             with open(self._name(flatpack), "rb") as file:
                 value = json.loads(file.readline())
                 used = os.fstat(file.fileno()).st_mtime
-            if value["format"] != _FORMAT or value["surroundings"] != self._surroundings:
+            if value["format"] != _FORMAT or value["circumstances"] != self._circumstances:
                 return None
             for path, seen in value["own"].items():
                 if signature(path) != seen:
@@ -130,7 +130,7 @@ class Stamps:
             return
         value = {
             "format": _FORMAT,
-            "surroundings": self._surroundings,
+            "circumstances": self._circumstances,
             "own": own,
             "shared": shared,
             "boxes": [asdict(box) for box in stamp.boxes],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
-from flatpack_build.digest import Digest, canonical_json
+from flatpack_build.digest import Digest, Json, canonical_json
 
 Kind = Literal["file", "exec", "dir"]
 
@@ -37,17 +38,22 @@ class Tree:
         return cls(tuple(sorted(entries, key=lambda entry: entry.path)))
 
     def encode(self) -> bytes:
-        return canonical_json([[entry.path, entry.kind, entry.size, entry.digest] for entry in self.entries])
+        return canonical_json(self._as_json())
+
+    def _as_json(self) -> Json:
+        return [[entry.path, entry.kind, entry.size, entry.digest] for entry in self.entries]
 
     @classmethod
     def decode(cls, data: bytes) -> Tree:
         """Raises ``ValueError`` when ``data`` is no tree."""
         try:
-            return cls(
-                tuple(TreeEntry(path, kind, size, Digest(digest)) for path, kind, size, digest in json.loads(data))
-            )
+            return cls._of_json(json.loads(data))
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a tree: {error}") from error
+
+    @classmethod
+    def _of_json(cls, value: Iterable[Iterable[Any]]) -> Tree:
+        return cls(tuple(TreeEntry(path, kind, size, Digest(digest)) for path, kind, size, digest in value))
 
     @cached_property
     def digest(self) -> Digest:
@@ -72,3 +78,16 @@ class Tree:
                 if entry.path.startswith(prefix)
             )
         )
+
+
+def encode_trees(trees: Mapping[str, Tree]) -> bytes:
+    """Several trees by name, for ``decode_trees``."""
+    return canonical_json({name: tree._as_json() for name, tree in trees.items()})
+
+
+def decode_trees(data: bytes) -> dict[str, Tree]:
+    """Raises ``ValueError`` when ``data`` is something else."""
+    try:
+        return {name: Tree._of_json(value) for name, value in json.loads(data).items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"not a list of trees: {error}") from error

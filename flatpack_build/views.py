@@ -50,6 +50,20 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
+class Row:
+    """A listener that shows on ``view`` how far ``name`` is. What it notes is said with its result, and not here."""
+
+    def __init__(self, view: View, name: str) -> None:
+        self._view = view
+        self._name = name
+
+    def progress(self, done: int, total: int | None, unit: str) -> None:
+        self._view.progress(self._name, done, total, unit)
+
+    def note(self, text: str) -> None:
+        pass
+
+
 class PlainView:
     """Lines without control characters; for anything that takes long, one every few seconds."""
 

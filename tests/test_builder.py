@@ -1,15 +1,9 @@
-"""The builder on small graphs: what runs, what does not, and that the two never differ from a clean build.
-
-The executor here computes outputs from inputs in this process; store, cache, keys and files are the real ones.
-"""
+"""The builder on small graphs: what runs, what does not, and that the two never differ from a clean build."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,102 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatpack_build.action import Action, Output, SourceFile, SourceTree
-from flatpack_build.builder import Builder
 from flatpack_build.digest import Digest
 from flatpack_build.errors import SourceError, StepError
-from flatpack_build.events import Listener
-from flatpack_build.executor.protocol import Execution, Job
-from flatpack_build.graph import BoxPlan, Graph, in_order
+from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.params import CompressParams, RunParams
-from flatpack_build.record import Record
-from flatpack_build.runner import Runner
-from flatpack_build.store.digests import DigestCache
-from flatpack_build.store.folders import load_tree
-from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
-
-
-class Computing:
-    """An executor whose every output is a digest of parameters and inputs. ``upper`` outputs ignore case: early cutoff."""
-
-    def __init__(self) -> None:
-        self.ran: list[str] = []
-
-    def run(self, job: Job, listener: Listener) -> Execution:
-        self.ran.append(job.name)
-        assert isinstance(job.params, RunParams)
-        if job.params.command == "fail":
-            raise StepError("it failed on purpose")
-        text = job.params.command
-        for name in sorted(job.inputs):
-            path = job.inputs[name]
-            files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-            text += "".join(item.read_text() for item in files)
-        if "upper" in job.params.environment:
-            text = text.upper()
-        (job.out / "result").write_text(text)
-        return Execution(0.01, 1, ())
-
-
-class Listening:
-    def progress(self, done: int, total: int | None, unit: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-
-@dataclass
-class Ground:
-    """A folder of the user's, a cache, and a way to build in it again and again."""
-
-    root: Path
-
-    def __post_init__(self) -> None:
-        self.user = self.root / "user"
-        self.user.mkdir()
-        self.executor = Computing()
-
-    def build(
-        self, actions: list[Action], *, forced: tuple[str, ...] = (), wanted: str = "", verify: bool = False
-    ) -> Mapping[str, str]:
-        """Build everything; the text of each output. ``self.executor.ran`` holds what ran."""
-        cache = self.root / "cache"
-        scratch = Scratch(cache)
-        self.executor.ran = []
-        graph = Graph("x", in_order("x", actions), ())
-        digests = DigestCache(self.root / "digests.json")
-        store = LocalStore(cache, verify=verify)
-        builder = Builder(
-            Runner(store, LocalActionCache(cache), self.executor, scratch),
-            [graph],
-            digests=lambda _flatpack: digests,
-            versions=lambda _tool: "1",
-            signer=None,
-            boxes=self.root / "dist",
-            record=Record(self.root / "record.jsonl"),
-            forced=forced,
-        )
-        try:
-            for name in graph.actions:
-                if not builder.check(name):
-                    builder.run(name, Listening())
-        finally:
-            digests.save()
-            scratch.close()
-        texts = {}
-        for name, outcome in builder.outcomes.items():
-            entry = load_tree(store, outcome.result.tree).file("result")
-            assert entry is not None
-            if store.contains(entry.digest):
-                texts[name] = store.path(entry.digest).read_text()
-        return texts
+from tests.computing import LINKS, Ground, linked, step, write
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path)
-
-
-def step(name: str, command: str = "", *, upper: bool = False, **inputs: Output | SourceFile | SourceTree) -> Action:
-    return Action(name, RunParams(name, command or name, ("result",), {"upper": "1"} if upper else {}), inputs)
 
 
 def chain(ground: Ground) -> list[Action]:
@@ -123,11 +31,6 @@ def chain(ground: Ground) -> list[Action]:
         step("fold", upper=True, source=source),
         step("other", tree=SourceTree(str(ground.user), ("other",))),
     ]
-
-
-def write(ground: Ground, name: str, text: str) -> None:
-    (ground.user / name).write_text(text)
-    os.utime(ground.user / name, ns=(time.time_ns() - 10**9, time.time_ns() - 10**9))
 
 
 def test_nothing_runs_twice_and_a_touch_changes_nothing(ground: Ground) -> None:
@@ -223,7 +126,7 @@ def test_a_missing_input_names_the_file(ground: Ground) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    links=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12),
+    links=LINKS,
     edits=st.lists(st.tuples(st.integers(0, 2), st.sampled_from("aAbB")), min_size=1, max_size=6),
 )
 def test_incremental_builds_agree_with_clean_ones(
@@ -232,11 +135,7 @@ def test_incremental_builds_agree_with_clean_ones(
     ground = Ground(tmp_path_factory.mktemp("ground"))
     for number in range(3):
         write(ground, str(number), "a")
-    actions = []
-    for number in range(6):
-        needs = {f"from{low}": Output(f"n{low}", "result") for high, low in links if high == number and low < number}
-        source = SourceFile(str(ground.user / str(number % 3)))
-        actions.append(step(f"n{number}", upper=number % 2 == 0, source=source, **needs))  # type: ignore[arg-type]  # the other keywords are fixed above
+    actions = linked(ground.user, links)
     for number, text in edits:
         write(ground, str(number), text)
         incremental = ground.build(actions)

@@ -21,7 +21,7 @@ from flatpack_build.record import Record
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
-from tests.test_builder import Listening
+from tests.heard import Heard
 
 
 class Slow:
@@ -53,8 +53,6 @@ def builder(root: Path, cache: Path, actions: list[Action], executor: Slow, pool
         [Graph("x", in_order("x", actions), ())],
         digests=lambda _flatpack: digests,
         versions=lambda _tool: "1",
-        signer=None,
-        boxes=root / "dist",
         record=Record(root / "record.jsonl"),
         admissions=Admissions(pool, root / "last", LocalActionCache(cache)),
     )
@@ -77,7 +75,7 @@ def run(builder: Builder, names: list[str], threads: int) -> list[threading.Thre
                 name = waiting.pop()
             except IndexError:
                 return
-            builder.run(name, Listening())
+            builder.run(name, Heard())
 
     started = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
     for thread in started:
@@ -104,7 +102,7 @@ def test_what_runs_at_once_fits(tmp_path: Path, memory: int, most: int) -> None:
 
 def test_what_is_in_the_cache_does_not_wait(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    builder(tmp_path, cache, actions(1, 10), Slow(), Pool(Capacity(1, 100 * MB))).run("n0", Listening())
+    builder(tmp_path, cache, actions(1, 10), Slow(), Pool(Capacity(1, 100 * MB))).run("n0", Heard())
     pool = Pool(Capacity(1, 100 * MB))
     again = builder(tmp_path, cache, actions(1, 10), Slow(), pool)
     with pool.admission(Needs(1, 0)):
@@ -131,7 +129,7 @@ def test_healing_waits_for_no_one_who_waits_for_it(tmp_path: Path) -> None:
     base = Action("base", RunParams("base", "base", ("result",), {}), {})
     graph = [base, *actions(8, 0, first=Output("base", "result"))]
     built = builder(tmp_path, cache, graph, executor, Pool(Capacity(1, 100 * MB)))
-    built.run("base", Listening())
+    built.run("base", Heard())
     for blob in (cache / "blobs").rglob("*"):
         if blob.is_file() and blob.read_bytes() == b"base":
             blob.unlink()
@@ -147,7 +145,7 @@ def test_what_was_seen_last_time_counts(tmp_path: Path) -> None:
     built = builder(tmp_path, cache, graph, Slow(), pool)
     admissions = Admissions(pool, tmp_path / "last", LocalActionCache(cache))
     assert "it may need 256 MB" in admissions.admission("x", graph[0], 0).note
-    built.run("index", Listening())
+    built.run("index", Heard())
     built.keep_last(tmp_path / "last")
     again = Admissions(pool, tmp_path / "last", LocalActionCache(cache))
     assert again.admission("x", graph[0], 0).taken == Needs(1, 6 * MB)

@@ -128,9 +128,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project as it is checked out, with its program installed."""
     root = tmp_path_factory.mktemp("ci")
     project = make_project(root / "project", root / "cache")
-    folder = project.root / "warehouse/small"
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(MANIFEST)
+    project.write("small", MANIFEST)
     project.flatpack("lock", "small")
     key = generate_key(root / "key.pem", passphrase=b"open sesame", development=False, bits=2048)
     shutil.copy(key.public, project.root / "signing.pub.pem")

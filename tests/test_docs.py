@@ -13,8 +13,8 @@ import pytest
 
 from flatpack_build.box.container import sign_payload
 from flatpack_build.box.keys import generate_key, load_private_key
+from flatpack_build.box.packing import PayloadEntry, write_payload
 from flatpack_build.box.passphrase import Passphrase
-from flatpack_build.box.payload import PayloadEntry, write_payload
 from flatpack_build.box.signature import SignatureHash
 from flatpack_build.manifest.load import parse_manifest
 from flatpack_build.manifest.profile import Profile

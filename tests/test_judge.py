@@ -23,7 +23,8 @@ from flatpack_build.record import Record
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
-from tests.test_builder import Computing, Ground, Listening, step, write
+from tests.computing import LINKS, Computing, Ground, linked, step, write
+from tests.heard import Heard
 
 
 class Yard(Ground):
@@ -36,8 +37,6 @@ class Yard(Ground):
             [graph],
             digests=lambda _flatpack: digests,
             versions=lambda tool: versions.get(tool, "1"),
-            signer=None,
-            boxes=self.root / "dist",
             record=Record(self.root / "record.jsonl"),
             forced=forced,
         )
@@ -55,7 +54,7 @@ class Yard(Ground):
         try:
             for name in graph.actions:
                 if name in wanted and not builder.check(name):
-                    builder.run(name, Listening())
+                    builder.run(name, Heard())
         finally:
             builder.keep_last(self.root / "last")
             scratch.close()
@@ -259,7 +258,7 @@ def test_without_the_old_content_digests_are_shown(yard: Yard) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    links=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12),
+    links=LINKS,
     edits=st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from("aAbB"), st.sampled_from(["", "n3", "n5"])), min_size=1, max_size=6
     ),
@@ -270,11 +269,7 @@ def test_a_build_does_what_the_judge_said(
     yard = Yard(tmp_path_factory.mktemp("yard"))
     for number in range(3):
         write(yard, str(number), "a")
-    actions = []
-    for number in range(6):
-        needs = {f"from{low}": Output(f"n{low}", "result") for high, low in links if high == number and low < number}
-        source = SourceFile(str(yard.user / str(number % 3)))
-        actions.append(step(f"n{number}", upper=number % 2 == 0, source=source, **needs))  # type: ignore[arg-type]  # the other keywords are fixed above
+    actions = linked(yard.user, links)
     for number, text, only in edits:
         write(yard, str(number), text)
         before = everything(yard.root)

@@ -22,15 +22,17 @@ def seen(tmp_path: Path) -> dict[str, list[int] | None]:
     return {str(tmp_path / name): signature(str(tmp_path / name)) for name in ("file", "folder", "absent")}
 
 
-def put(tmp_path: Path, seen: dict[str, list[int] | None], *, surroundings: str = "here", whole: bool = True) -> Stamps:
-    stamps = Stamps(str(tmp_path / "stamps"), surroundings)
+def put(
+    tmp_path: Path, seen: dict[str, list[int] | None], *, circumstances: str = "here", whole: bool = True
+) -> Stamps:
+    stamps = Stamps(str(tmp_path / "stamps"), circumstances)
     path = str(tmp_path / "box")
     status = signature(path)
     assert status is not None
     beside = {f"{path}{suffix}": signature(f"{path}{suffix}") for suffix in (".provenance.json", ".model.sig")}
     box = StampedBox("pi5", "pack:x@pi5", "box", "Q4_0", 3, path, status, beside)
     stamps.put("x", seen, {}, Stamp((box,), 7), whole=whole)
-    return Stamps(str(tmp_path / "stamps"), surroundings)
+    return Stamps(str(tmp_path / "stamps"), circumstances)
 
 
 def test_what_did_not_change_is_fresh(tmp_path: Path, seen: dict[str, list[int] | None]) -> None:
@@ -68,7 +70,7 @@ def put_again(tmp_path: Path) -> Stamps:
     return Stamps(str(tmp_path / "stamps"), "here")
 
 
-def test_other_surroundings_and_damage_are_not_fresh(tmp_path: Path, seen: dict[str, list[int] | None]) -> None:
+def test_other_circumstances_and_damage_are_not_fresh(tmp_path: Path, seen: dict[str, list[int] | None]) -> None:
     put(tmp_path, seen)
     assert Stamps(str(tmp_path / "stamps"), "elsewhere").fresh("x") is None
     for damage in (b"", b"{}", b"[1]", b'{"format": 1}', b"\xff"):

@@ -21,7 +21,8 @@ from flatpack_build.box.contents import find_payload_manifest
 from flatpack_build.box.copying import copy_hashed
 from flatpack_build.box.frame import MAGIC, FrameError, frame_end
 from flatpack_build.box.keys import PrivateKey
-from flatpack_build.box.payload import MANIFEST_NAME, PayloadEntry, PayloadManifest, available_workers, write_payload
+from flatpack_build.box.packing import PayloadEntry, available_workers, write_payload
+from flatpack_build.box.payload import MANIFEST_NAME, PayloadManifest
 from flatpack_build.box.signature import SignatureHash
 from flatpack_build.errors import BoxError, ManifestError, Place
 from flatpack_build.manifest.document import read_document

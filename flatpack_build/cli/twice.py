@@ -21,21 +21,7 @@ from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from flatpack_build.store.use import CacheUse
 from flatpack_build.versions import tool_version
-from flatpack_build.views import View, size_text, time_text, view_for
-
-
-class _Listening:
-    """Draws one line for whatever runs now."""
-
-    def __init__(self, view: View, name: str) -> None:
-        self._view = view
-        self._name = name
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        self._view.progress(self._name, done, total, unit)
-
-    def note(self, text: str) -> None:
-        pass  # it is said when boxes are built
+from flatpack_build.views import Row, View, size_text, time_text, view_for
 
 
 def build_twice(project: Project, names: tuple[str, ...]) -> int:
@@ -86,14 +72,12 @@ def _verify(project: Project, graph: Graph, names: frozenset[str], scratch: Scra
             [graph],
             digests=lambda _flatpack: digests,
             versions=tool_version,
-            signer=None,
-            boxes=work / "dist",
             record=Record(work / "record.jsonl"),
         )
         (work / "runs").mkdir()
         verifier = Verifier(graph, builder=builder, store=store, work=work / "runs", environment=os.environ)
         view.start(graph.flatpack)
-        listener: Listener = _Listening(view, graph.flatpack)
+        listener: Listener = Row(view, graph.flatpack)
         for verified in verifier.verify(names, listener):
             passed.append(verified)
             view.line(

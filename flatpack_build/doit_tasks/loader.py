@@ -8,7 +8,7 @@ import fnmatch
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -157,7 +157,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         planner = self.session.planner = Planner(self.project)
         tasks: list[Task] = []
         graphs: list[Graph] = []
-        fresh = self._fresh(pos_args, state) if executes else {}
+        whole = self._whole(pos_args, state) if executes else {}
+        fresh = self._fresh(whole)
         selected = self._selected(pos_args, own)
         if executes and not fresh.keys() >= set(selected):
             self.session.hold_cache()
@@ -166,7 +167,11 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 if name in fresh:
                     tasks += _fresh_groups(name, fresh[name], pos_args)
                 elif planner.lock_file(name).exists():
-                    graphs.append(planner.graph(name))
+                    graph = planner.graph(name)
+                    if name in whole and self.session.settle(graph, whole[name]):
+                        tasks += _fresh_groups(name, self.session.fresh[name], pos_args)
+                    else:
+                        graphs.append(graph)
                     look.progress(number, len(selected), "flatpacks")
                 elif executes and self.options.locked:
                     raise LockError(
@@ -188,8 +193,9 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         _refuse_unknown({*own, *(task.name for task in tasks)}, pos_args)
         return tasks
 
-    def _fresh(self, pos_args: Collection[str], state: State) -> dict[str, Stamp]:
-        """The selected flatpacks of which nothing at all has changed: no plan, no key and no step's task is needed."""
+    def _whole(self, pos_args: Collection[str], state: State) -> dict[str, Collection[str]]:
+        """The selected flatpacks of which boxes are wanted and nothing else, so that they need no tasks where there is
+        nothing to do: with the targets that are wanted (none: all)."""
         if self._thorough:
             return {}
         wanted: dict[str, set[str]] = {}
@@ -201,12 +207,14 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
             if not match["target"]:
                 wanted[match["flatpack"]].add("")
         marked = {match["flatpack"] for match in map(_TASK.fullmatch, state.marked) if match}
-        stamps = self.session.stamps
-        for name, targets in wanted.items():
-            if name not in marked:
-                stamp = stamps.fresh(name, () if "" in targets else targets)
-                if stamp is not None:
-                    self.session.fresh[name] = stamp
+        return {name: () if "" in targets else targets for name, targets in wanted.items() if name not in marked}
+
+    def _fresh(self, whole: Mapping[str, Collection[str]]) -> dict[str, Stamp]:
+        """Those of which nothing at all has changed: no plan and no key is needed."""
+        for name, targets in whole.items():
+            stamp = self.session.stamps.fresh(name, targets)
+            if stamp is not None:
+                self.session.fresh[name] = stamp
         return self.session.fresh
 
     def _lock(self, name: str) -> None:

@@ -15,13 +15,14 @@ from flatpack_build import __version__
 from flatpack_build.admissions import Admissions
 from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
-from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.box_maker import BoxMaker
+from flatpack_build.builder import Builder
 from flatpack_build.companions import companion_paths
 from flatpack_build.digest import Digest, Json, canonical_json
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.state import State
 from flatpack_build.errors import FlatpackError, KeyFileError, StoreError
-from flatpack_build.events import Listener
+from flatpack_build.events import NOBODY, Listener
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
 from flatpack_build.planner import Planner
@@ -29,28 +30,14 @@ from flatpack_build.pools import Pool
 from flatpack_build.project import Project
 from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Runner
+from flatpack_build.source_files import seen_files
 from flatpack_build.stamps import Stamp, StampedBox, Stamps, signature
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from flatpack_build.store.projects import register
 from flatpack_build.store.use import CacheUse, is_due
 from flatpack_build.versions import tool_version
-from flatpack_build.views import View, size_text
-
-
-class _ActionView:
-    """A listener that draws for one action."""
-
-    def __init__(self, view: View | None, name: str) -> None:
-        self._view = view
-        self._name = name
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        if self._view is not None:
-            self._view.progress(self._name, done, total, unit)
-
-    def note(self, text: str) -> None:
-        pass  # said once, with the result
+from flatpack_build.views import Row, View, size_text
 
 
 def _say_waiting() -> None:
@@ -66,14 +53,14 @@ def stamps_of(project: Project) -> Stamps:
         os.fspath(project.public_key),
         *([os.fspath(project.model_signing_key)] if project.model_signing_key else []),
     ]
-    surroundings: Json = [
+    circumstances: Json = [
         __version__,
         sys.version,
         list(os.uname()),
         [os.fspath(path) for path in (project.root, project.cache, project.dist)],
         [[path, signature(path)] for path in (*here, *packages)],
     ]
-    return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(surroundings)))
+    return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(circumstances)))
 
 
 class Session:
@@ -135,22 +122,49 @@ class Session:
         """The builder of this run."""
         self._graphs = graphs
         self.record = Record(self.project.build / "record.jsonl")
-        self.builder = Builder(
+        admissions = Admissions(Pool(self.project.capacity), self.project.build / "last", self.cache)
+        self.builder = self._builder(graphs, self.record, forced, admissions)
+        return self.builder
+
+    def _builder(
+        self,
+        graphs: Collection[Graph],
+        record: Record,
+        forced: Collection[str] = (),
+        admissions: Admissions | None = None,
+    ) -> Builder:
+        return Builder(
             self.runner,
             graphs,
             digests=self.digests,
             versions=tool_version,
-            signer=lambda: self.signer,
-            boxes=self.project.dist,
-            record=self.record,
+            record=record,
             forced=forced,
-            model_signer=(lambda: signer) if (signer := self.model_signer) else None,
-            admissions=Admissions(Pool(self.project.capacity), self.project.build / "last", self.cache),
+            box_maker=BoxMaker(self.runner, self.project.dist, signer=self.signer, model_signer=self.model_signer),
+            admissions=admissions,
         )
-        return self.builder
+
+    def settle(self, graph: Graph, targets: Collection[str]) -> bool:
+        """Whether there is nothing to do for the boxes of ``targets`` (none: of all); then it is stamped and counts as
+        fresh.
+
+        Judging a flatpack by itself leaves nothing of it in memory and makes no tasks, however large the warehouse.
+        """
+        packs = [box.pack for box in graph.boxes if not targets or box.target in targets]
+        closure = graph.closure(packs)
+        builder = self._builder([graph], Record(self.project.build / "record.jsonl"))
+        if len(packs) < len(targets) or not all(builder.check(name) for name in graph.actions if name in closure):
+            return False
+        builder.keep_last(self.project.build / "last")
+        stamp = self._stamp(builder, graph)
+        if stamp is None:
+            return False
+        self.fresh[graph.flatpack] = stamp
+        self._digests.pop(graph.flatpack).save()
+        return True
 
     def listener(self, name: str) -> Listener:
-        return _ActionView(self.view, name)
+        return Row(self.view, name) if self.view is not None else NOBODY
 
     def succeeded(self, name: str) -> None:
         if self.state is not None:
@@ -228,7 +242,8 @@ class Session:
             digests.save()
         if self.builder is not None:
             self.builder.keep_last(self.project.build / "last")
-            self._stamp(self.builder)
+            for graph in self._graphs:
+                self._stamp(self.builder, graph)
             self._idle = all(outcome.state == "up to date" for outcome in self.builder.outcomes.values())
             self.builder = None
         self.scratch.close()
@@ -254,40 +269,36 @@ class Session:
         freed = size_text(collection.size_before - collection.size_after)
         return f"cache: removed {freed} of what has not been used for longest (limits: see flatpack cache stats)"
 
-    def _stamp(self, builder: Builder) -> None:
-        """Keep what was seen of each flatpack whose boxes stand in place now."""
-        finished: dict[str, list[FinishedBox]] = {}
-        for box in builder.finished_boxes():
-            finished.setdefault(box.flatpack, []).append(box)
-        top = os.fspath(self.project.warehouse) + os.sep
-        for graph in self._graphs:
-            boxes = finished.get(graph.flatpack)
-            planned = self.planner.seen.get(graph.flatpack) if self.planner else None
-            files = builder.seen(graph.flatpack) if boxes and planned else None
-            if not boxes or not planned or files is None:
-                continue
-            stamped = []
-            for box in boxes:
-                status = self.digests(graph.flatpack).signature(os.fspath(box.path))
-                if status is None:
-                    break
-                stamped.append(
-                    StampedBox(
-                        box.plan.target,
-                        box.plan.pack,
-                        box.plan.file_name,
-                        box.plan.quant,
-                        box.size,
-                        os.fspath(box.path),
-                        status,
-                        {os.fspath(path): signature(os.fspath(path)) for path in companion_paths(box.path)},
-                    )
+    def _stamp(self, builder: Builder, graph: Graph) -> Stamp | None:
+        """Keep what was seen of a flatpack, if boxes of it stand in place now, and nothing changed a moment ago."""
+        planned = self.planner.seen.pop(graph.flatpack, None) if self.planner else None
+        boxes = builder.finished_boxes(graph.flatpack)
+        digests = self.digests(graph.flatpack)
+        files = seen_files(graph.actions.values(), digests) if boxes and planned else None
+        if not boxes or not planned or files is None:
+            return None
+        stamped = []
+        for box in boxes:
+            status = digests.signature(os.fspath(box.path))
+            if status is None:
+                return None
+            stamped.append(
+                StampedBox(
+                    box.plan.target,
+                    box.plan.pack,
+                    box.plan.file_name,
+                    box.plan.quant,
+                    box.size,
+                    os.fspath(box.path),
+                    status,
+                    {os.fspath(path): signature(os.fspath(path)) for path in companion_paths(box.path)},
                 )
-            else:
-                seen = {**planned, **files}
-                own = {path: status for path, status in seen.items() if path.startswith(top)}
-                shared = {path: status for path, status in seen.items() if path not in own}
-                actions = len(graph.closure(box.plan.pack for box in boxes))
-                whole = len(boxes) == len(graph.boxes)
-                stamp = Stamp(tuple(stamped), actions)
-                self.stamps.put(graph.flatpack, own, shared, stamp, whole=whole, keys=builder.keys(graph.flatpack))
+            )
+        seen = {**planned, **files}
+        top = os.fspath(self.project.warehouse) + os.sep
+        own = {path: status for path, status in seen.items() if path.startswith(top)}
+        shared = {path: status for path, status in seen.items() if path not in own}
+        stamp = Stamp(tuple(stamped), len(graph.closure(box.plan.pack for box in boxes)))
+        whole = len(boxes) == len(graph.boxes)
+        self.stamps.put(graph.flatpack, own, shared, stamp, whole=whole, keys=builder.keys(graph.flatpack))
+        return stamp

@@ -1,4 +1,4 @@
-"""The picture as an SVG that stands alone: no script, no font, no other file; for light and dark surroundings. Pure."""
+"""The picture as an SVG that stands alone: no script, no font, no other file; for light and dark pages. Pure."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class _Collector:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Conditions:
     """What steps are put into on purpose, to see whether it matters: environment variables, the umask, and a command
     that runs another (``faketime``)."""
 
@@ -62,17 +62,17 @@ class Surroundings:
 class LocalExecutor:
     """An ``Executor``. ``environment`` is what fetching may see; other steps get only a few variables out of it.
 
-    With ``surroundings`` every step runs in a process of its own.
+    With ``conditions`` every step runs in a process of its own.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, surroundings: Surroundings | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str], *, conditions: Conditions | None = None) -> None:
         self._environment = {name: value for name, value in environment.items() if name not in _SECRETS}
-        self._surroundings = surroundings
+        self._conditions = conditions
 
     def run(self, job: Job, listener: Listener) -> Execution:
         collector = _Collector(listener)
         start = time.monotonic()
-        if job.params.isolated or self._surroundings is not None:
+        if job.params.isolated or self._conditions is not None:
             peak = self._in_child(job, collector)
         else:
             peak = 0
@@ -99,7 +99,7 @@ class LocalExecutor:
         if step == "fetch":
             return dict(self._environment)
         kept = {name: self._environment[name] for name in _KEPT if name in self._environment}
-        wanted = self._surroundings.variables if self._surroundings is not None else {}
+        wanted = self._conditions.variables if self._conditions is not None else {}
         return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", **wanted}
 
     def _in_child(self, job: Job, collector: _Collector) -> int:
@@ -117,7 +117,7 @@ class LocalExecutor:
         log = job.out.parent / "log"
         temporary = job.out.parent / "tmp"  # goes when the job's folder goes, whatever the step leaves in it
         temporary.mkdir()
-        before = self._surroundings.command if self._surroundings is not None else ()
+        before = self._conditions.command if self._conditions is not None else ()
         events, events_end = os.pipe()
         with open(log, "wb") as log_file, open(events, encoding="utf-8") as stream:
             try:
@@ -129,7 +129,7 @@ class LocalExecutor:
                     pass_fds=(events_end,),
                     cwd=job.out.parent,
                     env={**self._child_environment(job.params.step), "TMPDIR": os.fspath(temporary)},
-                    umask=self._surroundings.umask if self._surroundings is not None else -1,
+                    umask=self._conditions.umask if self._conditions is not None else -1,
                 )
             finally:
                 os.close(events_end)

@@ -122,19 +122,13 @@ def fetch(params: FetchParams, out: Path, work: Path) -> None:
         lines.append(f"{name}=={version} --hash=sha256:{sha256}")
     if not lines:
         return
-    tags = tuple(params.identity["tags"].split()) if params.identity.get("tags") else platform_tags(platform)
     got: dict[str, str] = {}
-    for path in pip.download(what, lines, work / "wheels", _options(tags, params.identity["python"])):
+    for path in pip.download(
+        what, lines, work / "wheels", _options(platform_tags(platform), params.identity["python"])
+    ):
         got[path.name] = Digest.of_file(path)
         path.rename(out / path.name)
     if set(got) != set(params.files):
         odd = sorted(set(got) ^ set(params.files))[0]
         raise VerificationError(f"{what}: {odd} is not as it was locked", hint="run: flatpack lock <name>")
     check_files(what, params.files, got)
-
-
-def fetch_wheels(locked: LockedWheels, tags: Sequence[str], out: Path, work: Path) -> None:
-    """Download the locked wheels into ``out``, for ``tags`` if there are any, else those of the platform."""
-    params = locked.params()
-    identity = {**params.identity, **({"tags": " ".join(tags)} if tags else {})}
-    fetch(FetchParams(params.source, params.files, identity), out, work)

@@ -16,7 +16,6 @@ from flatpack_build.errors import SourceError
 from flatpack_build.manifest.source import parse_source
 
 Text: TypeAlias = Annotated[str, Strict()]
-Flag: TypeAlias = Annotated[bool, Strict()]
 Whole: TypeAlias = Annotated[int, Strict()]
 Number: TypeAlias = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 PortNumber: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=65535)]

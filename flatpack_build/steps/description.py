@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from flatpack_build.box.payload import FILE_MODE, PayloadEntry, PayloadFile, PayloadManifest
+from flatpack_build.box.packing import PayloadEntry
+from flatpack_build.box.payload import FILE_MODE, PayloadFile, PayloadManifest
 from flatpack_build.box.provenance import PROVENANCE_NAME, encode_statement, statement
 from flatpack_build.box.sbom import SBOM_NAME, Described, ModelInBox, encode_sbom
 from flatpack_build.digest import Digest, Json

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from flatpack_build import fs
 from flatpack_build.box.manifest_toml import render_manifest
+from flatpack_build.box.packing import PayloadEntry, write_payload
 from flatpack_build.box.paths import find_conflict, path_problem
-from flatpack_build.box.payload import MANIFEST_NAME, PayloadEntry, PayloadManifest, write_payload
+from flatpack_build.box.payload import MANIFEST_NAME, PayloadManifest
 from flatpack_build.digest import Json
 from flatpack_build.errors import BoxError, StepError
 from flatpack_build.materials import Materials
-from flatpack_build.params import PackParams
+from flatpack_build.params import INPUT_DIGESTS, PackParams
 from flatpack_build.steps.description import DESCRIPTIONS, describe
+from flatpack_build.tree import Tree, decode_trees
 
 FLATPACK_TOML = "flatpack.toml"
 _RENAME_HINT = "rename one of them, or leave it out"
@@ -45,7 +47,10 @@ def run(params: PackParams, inputs: Mapping[str, Path], out: Path) -> None:
     """
     try:
         resolved = _load_manifest(params.manifest)
-        claims = _gather(params, inputs, resolved)
+        trees = decode_trees(inputs[INPUT_DIGESTS].read_bytes()) if INPUT_DIGESTS in inputs else {}
+        claims = _gather(
+            params, {name: path for name, path in inputs.items() if name != INPUT_DIGESTS}, resolved, trees
+        )
         described: list[PayloadEntry] = []
 
         def describe_all(contents: PayloadManifest) -> list[PayloadEntry]:
@@ -75,7 +80,9 @@ def run(params: PackParams, inputs: Mapping[str, Path], out: Path) -> None:
         fs.atomic_write(out / entry.path, entry.source)
 
 
-def _gather(params: PackParams, inputs: Mapping[str, Path], manifest: Mapping[str, Json]) -> list[_Claim]:
+def _gather(
+    params: PackParams, inputs: Mapping[str, Path], manifest: Mapping[str, Json], trees: Mapping[str, Tree]
+) -> list[_Claim]:
     """Everything to pack, checked. An empty folder that turns out to hold something is not among it."""
     resolved = render_manifest(manifest).encode()
     files = {FLATPACK_TOML: _Claim(PayloadEntry(FLATPACK_TOML, resolved), "")}
@@ -83,7 +90,7 @@ def _gather(params: PackParams, inputs: Mapping[str, Path], manifest: Mapping[st
     for name in sorted(inputs):
         if name not in params.places:
             raise StepError(f"the input {name!r} has no place in the box")
-        for entry in _entries(inputs[name], params.places[name].strip("/")):
+        for entry in _entries(inputs[name], params.places[name].strip("/"), trees.get(name, Tree(()))):
             claim = _Claim(entry, name)
             if problem := path_problem(entry.path):
                 raise StepError(f"the path {entry.path!r} of {claim.claimant} {problem}", hint="rename the file")
@@ -108,13 +115,14 @@ def _gather(params: PackParams, inputs: Mapping[str, Path], manifest: Mapping[st
     return [*files.values(), *(claim for path, claim in folders.items() if path not in used)]
 
 
-def _entries(source: Path, place: str) -> list[PayloadEntry]:
+def _entries(source: Path, place: str, known: Tree) -> list[PayloadEntry]:
+    digests = {entry.path: entry.digest for entry in known.entries if entry.kind != "dir"}
     if not source.exists():
         raise StepError(f"the input for {place or 'the top of the box'!r} is missing")
     if not source.is_dir():
         if not place:
             raise StepError(f"the file {source.name!r} has no name in the box")
-        return [PayloadEntry(place, source, executable=place.endswith(".sh"))]
+        return [PayloadEntry(place, source, place.endswith(".sh"), digests.get(""))]
     prefix = f"{place}/" if place else ""
     entries = [PayloadEntry(place, None)] if place else []
     for path, entry in fs.walk_files(source):
@@ -128,7 +136,7 @@ def _entries(source: Path, place: str) -> list[PayloadEntry]:
                 hint="put a copy where the link is" if stat.S_ISLNK(mode) else "leave it out",
             )
         executable = bool(mode & 0o111)
-        entries.append(PayloadEntry(prefix + path, Path(os.fspath(entry)), executable))
+        entries.append(PayloadEntry(prefix + path, Path(os.fspath(entry)), executable, digests.get(path)))
     return entries
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from flatpack_build.digest import Digest
 from flatpack_build.errors import StepError, StoreError
-from flatpack_build.fs import copy_file, link_or_copy, walk_files
+from flatpack_build.fs import link_or_copy, walk_files
 from flatpack_build.store.protocol import Store
 from flatpack_build.tree import Kind, Tree, TreeEntry
 
-_AGAIN = "build again: it will be made anew; check the disk if this happens often"
 _EMPTY = Digest.of_bytes(b"")
 _WORTH_THREADS = 8 << 20  # bytes; below that, starting threads costs more than it brings
 
@@ -81,8 +80,8 @@ def missing(store: Store, tree: Tree) -> Sequence[TreeEntry]:
     return [entry for entry in tree.entries if entry.kind != "dir" and not store.contains(entry.digest, entry.size)]
 
 
-def lay_out(store: Store, tree: Tree, folder: Path, *, copies: bool = False) -> None:
-    """Make ``folder`` (which must not exist) hold ``tree``: by links, or by ``copies`` that may be written to."""
+def lay_out(store: Store, tree: Tree, folder: Path) -> None:
+    """Make ``folder`` (which must not exist) hold ``tree``, by links: nobody may write to what is in it."""
     folder.mkdir(parents=True)
     made = {""}
     for entry in tree.entries:
@@ -94,7 +93,5 @@ def lay_out(store: Store, tree: Tree, folder: Path, *, copies: bool = False) -> 
         if entry.kind == "dir":
             destination.mkdir(exist_ok=True)
             made.add(entry.path)
-        elif copies:
-            copy_file(store.path(entry.digest), destination, mode=entry.mode)
         else:
             link_or_copy(store.path(entry.digest), destination, mode=0o555 if entry.kind == "exec" else 0o444)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flatpack_build.errors import Place, StepError
@@ -43,12 +43,6 @@ def document_paths(folder: Path) -> list[str]:
             hint=f"these can: {', '.join(READABLE)}. Leave others out of [docs] files, or convert them to one of these",
         )
     return paths
-
-
-def read_documents(folder: Path) -> Iterator[Document]:
-    """Every document below ``folder``, sorted by path. Raises ``StepError`` as ``read_document`` does."""
-    for path in document_paths(folder):
-        yield read_document(folder, path)
 
 
 def read_document(folder: Path, path: str) -> Document:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from flatpack_build.box.container import sign_payload
 from flatpack_build.box.keys import PrivateKey, PublicKey, generate_key, load_private_key, load_public_key
+from flatpack_build.box.packing import PayloadEntry, write_payload
 from flatpack_build.box.passphrase import Passphrase
-from flatpack_build.box.payload import PayloadEntry, PayloadManifest, write_payload
+from flatpack_build.box.payload import PayloadManifest
 from flatpack_build.box.signature import SignatureHash
 
 NAME, VERSION, TARGET = "chat", "0.1.0", "pi5"

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from flatpack_build.box.container import SEPARATOR, find_boxes, sign_payload, verify_box
 from flatpack_build.box.contents import find_payload_manifest, list_entries, read_payload_manifest
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.box.signature import SignatureHash, possible_signers
 from flatpack_build.errors import BoxError
 from tests.box.samples import ENTRIES, KeyPair, make_box, make_payload
@@ -282,7 +282,7 @@ def test_folders_are_searched_for_boxes(tmp_path: Path, box: Path) -> None:
 MEASURE = """
 import sys
 from pathlib import Path
-from flatpack_build.box import contents, container, keys, payload, extract
+from flatpack_build.box import contents, container, keys, packing, extract
 from flatpack_build.box.passphrase import Passphrase
 import cryptography.hazmat.primitives.asymmetric.rsa, zstandard
 
@@ -294,7 +294,7 @@ folder, private, public = map(Path, sys.argv[1:])
 key, trusted = keys.load_private_key(private, Passphrase()), [keys.load_public_key(public)]
 before = peak()
 with open(folder / "p", "wb") as file:
-    payload.write_payload([payload.PayloadEntry("large.bin", folder / "large.bin")], file,
+    packing.write_payload([packing.PayloadEntry("large.bin", folder / "large.bin")], file,
                           flatpack="chat", version="1", target="t", workers=2)
 packed = peak()
 print("pack", packed - before)

@@ -10,8 +10,9 @@ import pytest
 from flatpack_build import events
 from flatpack_build.box.container import SEPARATOR, sign_payload, verify_box
 from flatpack_build.box.copying import copy_hashed, hash_file
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from tests.box.samples import KeyPair, make_payload
+from tests.heard import Heard
 
 MIB = 1 << 20
 
@@ -65,28 +66,16 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
-class _Notes:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.last = (0, 0)
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        self.last = (done, total or 0)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def test_signing_says_that_the_separator_is_inside(tmp_path: Path, key: KeyPair) -> None:
     for number, content in enumerate((SEPARATOR + os.urandom(400), os.urandom(425))):
         make_payload(tmp_path / "payload", [PayloadEntry("a", content)])
         inside = SEPARATOR in (tmp_path / "payload").read_bytes()
-        notes = _Notes()
+        notes = Heard()
         with events.listening(notes):
             signed = sign_payload(tmp_path / "payload", tmp_path / "a.fpk", key.private)
         assert signed.separator_inside == inside == (not number)
         assert bool(notes.notes) == inside
-        assert notes.last == (signed.payload_size, signed.payload_size)
+        assert notes.steps[-1] == (signed.payload_size, signed.payload_size, "bytes")
         assert signed.digest == hashlib.sha256((tmp_path / "a.fpk").read_bytes()).hexdigest()
         assert verify_box(tmp_path / "a.fpk", [key.public])
 

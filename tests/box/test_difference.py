@@ -12,7 +12,7 @@ from flatpack_build.box.contents import open_box
 from flatpack_build.box.description import BoxDescription, describe_open_box, read_files
 from flatpack_build.box.difference import Difference, compare_open_boxes
 from flatpack_build.box.documents import Component, Material, summarise_provenance, summarise_sbom
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.errors import BoxError
 from tests.box.original import original_box, original_folder, original_payload
 from tests.box.samples import ENTRIES, KeyPair, make_box

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from tests.box.archives import GOOD, archive, file, signed
 from tests.box.samples import KeyPair, make_box
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flatpack_build.box.container import sign_payload
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from tests.box.samples import KeyPair, make_payload
 
 MOST = 80

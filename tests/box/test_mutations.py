@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from flatpack_build.box import contents
 from flatpack_build.box.container import SEPARATOR, verify_box, verify_contents
 from flatpack_build.box.extract import extract_verified
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.box.signature import SignatureHash
 from flatpack_build.cli.verify import verify
 from flatpack_build.errors import BoxError

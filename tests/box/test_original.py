@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from flatpack_build.box.container import verify_box, verify_contents
 from flatpack_build.box.contents import find_payload_manifest, open_box
 from flatpack_build.box.description import describe_open_box
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.box.reading import top_folder
 from flatpack_build.box.signature import SignatureHash
 from flatpack_build.errors import BoxError

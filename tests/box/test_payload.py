@@ -15,10 +15,12 @@ import pytest
 import zstandard
 
 from flatpack_build import events
-from flatpack_build.box.payload import PayloadEntry, PayloadFile, PayloadManifest, available_workers, write_payload
+from flatpack_build.box.packing import PayloadEntry, available_workers, write_payload
+from flatpack_build.box.payload import PayloadFile, PayloadManifest
 from flatpack_build.digest import Digest
-from flatpack_build.errors import BoxError
+from flatpack_build.errors import BoxError, DamagedInputError
 from tests.box.samples import ENTRIES, NAME, TARGET, VERSION, make_payload
+from tests.heard import Heard
 
 
 def _sha256(path: Path) -> str:
@@ -131,20 +133,30 @@ def test_the_manifest_tells_what_is_in_it(tmp_path: Path) -> None:
 
 
 def test_progress_counts_bytes(tmp_path: Path) -> None:
-    seen: list[tuple[int, int | None, str]] = []
-
-    class Listener:
-        def progress(self, done: int, total: int | None, unit: str) -> None:
-            seen.append((done, total, unit))
-
-        def note(self, text: str) -> None: ...
-
-    with events.listening(Listener()):
+    heard = Heard()
+    with events.listening(heard):
         make_payload(tmp_path / "p", [PayloadEntry("x", tmp_path.joinpath("x"))] if _fill(tmp_path / "x") else [])
-    assert seen[0] == (0, 30_000_000, "bytes")
-    assert seen[-1] == (30_000_000, 30_000_000, "bytes")
-    assert 3 <= len(seen) < 20
-    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert heard.steps[0] == (0, 30_000_000, "bytes")
+    assert heard.steps[-1] == (30_000_000, 30_000_000, "bytes")
+    assert 3 <= len(heard.steps) < 20
+    assert [done for done, _, _ in heard.steps] == sorted(done for done, _, _ in heard.steps)
+
+
+def test_a_known_digest_changes_no_byte_and_is_checked(tmp_path: Path) -> None:
+    source = tmp_path / "x"
+    source.write_bytes(_mixed_bytes(9_000_000))
+    digest = Digest(_sha256(source))
+    make_payload(tmp_path / "measured", [PayloadEntry("x", source), *ENTRIES])
+    make_payload(tmp_path / "known", [PayloadEntry("x", source, sha256=digest), *ENTRIES])
+    assert _sha256(tmp_path / "known") == _sha256(tmp_path / "measured")
+
+    with open(source, "r+b") as file:
+        file.seek(5_000_000)
+        byte = file.read(1)[0] ^ 1
+        file.seek(5_000_000)
+        file.write(bytes([byte]))
+    with pytest.raises(DamagedInputError, match="'x' is not what it was"):
+        make_payload(tmp_path / "damaged", [PayloadEntry("x", source, sha256=digest)])
 
 
 def _fill(path: Path) -> bool:

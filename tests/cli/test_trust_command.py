@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from flatpack_build.box.container import verify_box
 from flatpack_build.box.keys import generate_key, load_public_key
-from flatpack_build.box.payload import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.cli import cli
 from flatpack_build.errors import BoxError, FlatpackError, KeyFileError, UsageError
 from tests.box.original import original_folder

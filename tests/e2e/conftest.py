@@ -5,14 +5,35 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+GREETING = """\
+version = "0.1.0"
+targets = ["laptop", "pi5"]
+
+[environment]
+model_name = "small"
+
+[build.greeting]
+command = "tr a-z A-Z < words.txt > greeting.txt"
+inputs = ["words.txt"]
+outputs = ["greeting.txt"]
+"""
+"""The manifest of a flatpack that is whole and built at once. Its folder needs ``WORDS`` as well."""
+WORDS = {"words.txt": "hello\n"}
+
+
+def obey_interrupts() -> None:
+    """What is started in the background of a script ignores SIGINT, and so would all that these tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
@@ -22,13 +43,16 @@ class Project:
     root: Path
     cache: Path
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "FLATPACK_CACHE": os.fspath(self.cache), "NO_COLOR": "1"}
+
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a program of this environment; without ``check`` a failure is the test's to judge."""
-        environment = {**os.environ, "FLATPACK_CACHE": os.fspath(self.cache), "NO_COLOR": "1"}
         done = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=self.root,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=600,
@@ -43,6 +67,14 @@ class Project:
 
     def flatpack(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run("flatpack_build", *arguments, check=check)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a program of this environment, which obeys SIGINT; what it says comes as one stream."""
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            preexec_fn=obey_interrupts,
+        )  # fmt: skip
 
     def built(self, *arguments: str) -> list[str]:
         """Build, and say which actions ran (not those whose results came from the cache)."""
@@ -60,6 +92,14 @@ class Project:
     def boxes(self) -> dict[str, Path]:
         """Target -> box."""
         return {path.stem.split("-0.1.0-")[1]: path for path in sorted((self.root / "dist").glob("*.fpk"))}
+
+    def write(self, name: str, manifest: str, files: Mapping[str, str | bytes] | None = None) -> Path:
+        """Put a flatpack into the warehouse, or other files into it; its folder."""
+        folder = self.root / "warehouse" / name
+        for path, content in {"flatpack.toml": manifest, **(files or {})}.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return folder
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.root / file

@@ -10,33 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Project
-
-SMALL = """\
-version = "0.1.0"
-targets = ["laptop", "pi5"]
-
-[environment]
-model_name = "small"
-
-[build.greeting]
-command = "tr a-z A-Z < words.txt > greeting.txt"
-inputs = ["words.txt"]
-outputs = ["greeting.txt"]
-"""
+from tests.e2e.conftest import GREETING, WORDS, Project
 
 
 @pytest.fixture
 def small(project: Project) -> Project:
-    write(project, SMALL)
-    (project.root / "warehouse/small/words.txt").write_text("hello\n")
+    project.write("small", GREETING, WORDS)
     return project
-
-
-def write(project: Project, manifest: str, name: str = "small") -> None:
-    folder = project.root / "warehouse" / name
-    folder.mkdir(exist_ok=True)
-    (folder / "flatpack.toml").write_text(manifest)
 
 
 def refused(project: Project, *parts: str, task: str = "build:small", status: int | None = None) -> str:
@@ -84,8 +64,7 @@ def test_a_cycle_of_build_steps(small: Project) -> None:
 
 
 def test_two_flatpacks_of_one_name(small: Project) -> None:
-    write(small, SMALL, "other")
-    (small.root / "warehouse/other/words.txt").write_text("hello\n")
+    small.write("other", GREETING, WORDS)
     said = small.doit("list", check=False)
     assert said.returncode != 0
     assert "other/flatpack.toml:5:" in said.stderr
@@ -130,7 +109,7 @@ def test_no_key_to_sign_with_is_said_before_the_work(small: Project) -> None:
 
 
 def model(project: Project, source: str, more: str = "") -> None:
-    write(project, f'{SMALL}\n[model]\nsource = "{source}"\nquant = "Q8_0"\n{more}')
+    project.write("small", f'{GREETING}\n[model]\nsource = "{source}"\nquant = "Q8_0"\n{more}')
 
 
 def test_a_source_that_does_not_exist(small: Project) -> None:
@@ -185,7 +164,7 @@ def test_a_page_that_is_not_there(small: Project) -> None:
 
 def test_a_digest_that_does_not_match(small: Project) -> None:
     with serving(b"other bytes") as url:
-        write(small, f'{SMALL}\n[[file]]\nfrom_source = "{url}/words.bin"\nto_destination = "words.bin"\n')
+        small.write("small", f'{GREETING}\n[[file]]\nfrom_source = "{url}/words.bin"\nto_destination = "words.bin"\n')
         small.flatpack("lock", "small")
         lock = small.root / "warehouse/small/flatpack.lock"
         small.cache.rename(small.cache.with_name("cache-before"))  # so that it has to be fetched again
@@ -203,16 +182,16 @@ def test_a_digest_that_does_not_match(small: Project) -> None:
 
 def test_a_pinned_digest_that_the_lock_contradicts(small: Project) -> None:
     (small.root / "warehouse/small/notes.onnx").write_bytes(b"\x08\x07" + bytes(40))
-    write(
-        small,
-        f'{SMALL}\n[model]\nsource = "file:notes.onnx"\nquant = "keep"\nsha256 = "{"0" * 64}"\n',
+    small.write(
+        "small",
+        f'{GREETING}\n[model]\nsource = "file:notes.onnx"\nquant = "keep"\nsha256 = "{"0" * 64}"\n',
     )
     refused(small, "flatpack.toml:15:", "0000000")
 
 
 def test_a_changed_file_source_is_not_built_from_unseen(small: Project) -> None:
     (small.root / "warehouse/small/notes.onnx").write_bytes(b"\x08\x07" + bytes(40))
-    write(small, f'{SMALL}\n[model]\nsource = "file:notes.onnx"\nquant = "keep"\n')
+    small.write("small", f'{GREETING}\n[model]\nsource = "file:notes.onnx"\nquant = "keep"\n')
     small.flatpack("lock", "small")
     (small.root / "warehouse/small/notes.onnx").write_bytes(b"\x08\x07" + bytes(41))
     refused(small, "notes.onnx", "flatpack lock")

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,7 +17,7 @@ from flatpack_build.digest import Digest
 from flatpack_build.stamps import last_uses
 from flatpack_build.store.inventory import take_inventory
 from flatpack_build.store.use import have_alone
-from tests.e2e.conftest import Project, make_project
+from tests.e2e.conftest import GREETING, WORDS, Project, make_project
 from tests.fetching.server import Site, running
 from tests.gguf_files import gguf
 from tests.store.filling import Cache, flip_a_bit
@@ -37,21 +35,10 @@ inputs = ["words.txt"]
 outputs = ["slow.txt"]
 """
 
-MODEL = """\
-version = "0.1.0"
-targets = ["laptop", "pi5"]
-
-[environment]
-model_name = "model"
-
+MODEL = """
 [model]
 source = "file:tiny.gguf"
 quant = "keep"
-
-[build.greeting]
-command = "tr a-z A-Z < words.txt > greeting.txt"
-inputs = ["words.txt"]
-outputs = ["greeting.txt"]
 """
 
 FETCHING = """\
@@ -67,20 +54,12 @@ to_destination = "data/table.csv"
 """
 
 
-def add(project: Project, name: str, manifest: str) -> None:
-    folder = project.root / "warehouse" / name
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(manifest)
-    (folder / "words.txt").write_text("hello\n")
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project with a flatpack that was built; tests leave it built, too."""
     root = tmp_path_factory.mktemp("care")
     project = make_project(root / "project", root / "cache")
-    add(project, "model", MODEL)
-    (project.root / "warehouse/model/tiny.gguf").write_bytes(gguf())
+    project.write("model", GREETING.replace("small", "model") + MODEL, {**WORDS, "tiny.gguf": gguf()})
     project.doit("build:model")
     yield project
 
@@ -92,14 +71,6 @@ def copied(model: Project, tmp_path: Path) -> Project:
     shutil.copytree(model.root, project.root)
     shutil.copytree(model.cache, project.cache)
     return project
-
-
-def start(project: Project, *command: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "FLATPACK_CACHE": str(project.cache)}
-    return subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -121,15 +92,15 @@ def is_running(project: Project, step: str) -> bool:
 
 
 def test_gc_waits_for_a_build_and_takes_nothing_from_it(project: Project) -> None:
-    add(project, "slow", SLOW)
+    project.write("slow", SLOW, WORDS)
     project.flatpack("lock", "slow")
-    build = start(project, "doit", "build:slow")
+    build = project.start("doit", "build:slow")
     wait_for(lambda: is_running(project, "run"))
     refused = project.flatpack("cache", "gc", "--max-size", "0B", "--no-wait", check=False)
     assert refused.returncode == 1
     assert "a build uses the cache" in refused.stderr
     assert build.poll() is None
-    gc = start(project, "flatpack_build", "cache", "gc", "--max-size", "0B")
+    gc = project.start("flatpack_build", "cache", "gc", "--max-size", "0B")
     built, _ = build.communicate(timeout=60)
     assert build.returncode == 0, built
     collected, _ = gc.communicate(timeout=60)
@@ -142,9 +113,9 @@ def test_gc_waits_for_a_build_and_takes_nothing_from_it(project: Project) -> Non
 
 
 def test_a_killed_build_holds_nothing_up(project: Project) -> None:
-    add(project, "slow", SLOW)
+    project.write("slow", SLOW, WORDS)
     project.flatpack("lock", "slow")
-    build = start(project, "doit", "build:slow")
+    build = project.start("doit", "build:slow")
     wait_for(lambda: is_running(project, "run"))
     build.kill()
     build.communicate(timeout=30)
@@ -158,7 +129,7 @@ def test_a_killed_build_holds_nothing_up(project: Project) -> None:
 def test_a_build_waits_for_gc_and_says_so(model: Project) -> None:
     alone = have_alone(model.cache, wait=False)
     assert alone is not None
-    build = start(model, "doit", "build:model")
+    build = model.start("doit", "build:model")
     time.sleep(1.5)
     assert build.poll() is None
     alone.release()
@@ -183,7 +154,7 @@ def test_gc_killed_at_any_moment_leaves_a_valid_cache(model: Project, tmp_path: 
     for number in range(1500):
         cache.put(f"n{number}", {"out": b"%d" % number}, age=number)
     for left in (1400, 700, 1):
-        gc = start(project, "flatpack_build", "cache", "gc", "--max-size", "0B")
+        gc = project.start("flatpack_build", "cache", "gc", "--max-size", "0B")
         wait_for(partial(has_at_most, project.cache / "actions", left))
         gc.send_signal(signal.SIGKILL)
         gc.communicate()
@@ -205,7 +176,7 @@ def test_locked_sources_are_not_fetched_again(project: Project) -> None:
 
 
 def build_and_collect(project: Project, site: Site) -> None:
-    add(project, "fetching", FETCHING.format(url=site.serve("/table.csv", b"a,b\n1,2\n" * 1000)))
+    project.write("fetching", FETCHING.format(url=site.serve("/table.csv", b"a,b\n1,2\n" * 1000)))
     project.doit("build:fetching")
     before = payloads(project)
     asked = len(site.requests)

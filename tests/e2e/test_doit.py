@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 from tests.e2e.conftest import Project
@@ -35,26 +32,6 @@ def task_copy():
 '''
 
 
-def add_slow(project: Project) -> None:
-    folder = project.root / "warehouse/slow"
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(SLOW)
-
-
-def obey_interrupts() -> None:
-    """What is started in the background of a script ignores SIGINT, and so would all that these tests start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "FLATPACK_CACHE": str(project.cache)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "doit", *arguments],
-        cwd=project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=obey_interrupts,
-    )  # fmt: skip
-
-
 def test_own_tasks_run_beside_those_of_flatpacks(project: Project) -> None:
     (project.root / "dodo.py").write_text(DODO)
     for name in ("one", "two"):
@@ -69,7 +46,7 @@ def test_own_tasks_run_beside_those_of_flatpacks(project: Project) -> None:
 
 
 def test_an_ignored_task_stays_ignored_until_it_is_forgotten(project: Project) -> None:
-    add_slow(project)
+    project.write("slow", SLOW)
     project.flatpack("lock", "slow")
     project.doit("ignore", "run:slow/slow")
     assert "ignored" in project.doit("run:slow/slow").stdout
@@ -78,8 +55,8 @@ def test_an_ignored_task_stays_ignored_until_it_is_forgotten(project: Project) -
 
 
 def test_ctrl_c_ends_a_build_with_a_sentence_and_keeps_what_was_finished(project: Project) -> None:
-    add_slow(project)
-    build = start(project, "build:slow")
+    project.write("slow", SLOW)
+    build = project.start("doit", "build:slow")
     time.sleep(3)
     build.send_signal(signal.SIGINT)
     said, _ = build.communicate(timeout=30)
@@ -93,9 +70,9 @@ def test_ctrl_c_ends_a_build_with_a_sentence_and_keeps_what_was_finished(project
 
 
 def test_two_builds_at_once_share_the_work(project: Project) -> None:
-    add_slow(project)
+    project.write("slow", SLOW)
     project.flatpack("lock", "slow")
-    builds = [start(project, "build:slow") for _ in range(2)]
+    builds = [project.start("doit", "build:slow") for _ in range(2)]
     said = [build.communicate(timeout=60)[0] for build in builds]
     assert [build.returncode for build in builds] == [0, 0], said
     together = "".join(said)
@@ -104,14 +81,14 @@ def test_two_builds_at_once_share_the_work(project: Project) -> None:
 
 
 def test_doits_json_reporter_works_too(project: Project) -> None:
-    add_slow(project)
+    project.write("slow", SLOW)
     done = project.doit("run", "-r", "json", "device:slow@laptop")
     assert '"device:slow@laptop"' in done.stdout
     assert list((project.cache / "tmp").iterdir()) == []
 
 
 def test_status_is_told_by_doit_list(project: Project) -> None:
-    add_slow(project)
+    project.write("slow", SLOW)
     project.doit("device:slow@laptop")
     listed = project.doit("list", "--all", "--status").stdout
     assert "U device:slow@laptop" in listed

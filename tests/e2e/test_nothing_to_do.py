@@ -11,20 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Project, make_project
-
-MANIFEST = """\
-version = "0.1.0"
-targets = ["laptop", "board"]
-
-[environment]
-model_name = "small"
-
-[build.greeting]
-command = "tr a-z A-Z < words.txt > greeting.txt"
-inputs = ["words.txt"]
-outputs = ["greeting.txt"]
-"""
+from tests.e2e.conftest import GREETING, WORDS, Project, make_project
 
 PROFILE = """\
 description = "A board"
@@ -41,10 +28,7 @@ threads = {threads}
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("nothing")
     project = make_project(root / "project", root / "cache")
-    folder = project.root / "warehouse/small"
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(MANIFEST)
-    (folder / "words.txt").write_text("hello\n")
+    project.write("small", GREETING.replace("pi5", "board"), WORDS)
     (project.root / "targets").mkdir()
     (project.root / "targets/board.toml").write_text(PROFILE.format(threads=4))
     project.doit("build:small")
@@ -135,6 +119,30 @@ def test_a_stamp_holds_for_one_target_too(settled: Project) -> None:
     (settled.root / "dist/small-0.1.0-laptop.fpk").unlink()
     settled.doit("build:small")
     assert sorted(settled.boxes) == ["board", "laptop"]
+
+
+def test_without_a_stamp_the_keys_judge_and_leave_one(settled: Project) -> None:
+    """As in a fresh checkout with a kept cache: nothing runs, and no task but the group's is made."""
+    (settled.root / "dodo.py").write_text(
+        "from doit.control import TaskControl\nmade = TaskControl.__init__\n"
+        "def told(self, tasks, *args, **kwargs):\n"
+        "    print('tasks:', [task.name for task in tasks])\n    made(self, tasks, *args, **kwargs)\n"
+        "TaskControl.__init__ = told\n"
+    )
+    try:
+        shutil.rmtree(settled.root / "build")
+        settled.doit()
+        time.sleep(0.25)  # what lies beside the boxes was put in place a moment ago
+        shutil.rmtree(settled.root / "build/stamps", ignore_errors=True)
+        said = settled.doit().stdout
+        assert "tasks: ['build:small']" in said
+        assert "7 up to date" in said
+        assert stamp_of(settled).exists()
+
+        (settled.root / "warehouse/small/words.txt").write_text("and so on\n")
+        assert "run:small/greeting" in settled.doit().stdout
+    finally:
+        (settled.root / "dodo.py").unlink()
 
 
 def test_forget_is_stronger_than_a_stamp(settled: Project) -> None:

@@ -24,31 +24,15 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from flatpack_build.box.provenance import dependencies_of, read_statement, subjects_of, tool_versions
 from flatpack_build.digest import Digest
-from tests.e2e.conftest import Project, make_project
+from tests.e2e.conftest import GREETING, WORDS, Project, make_project
 
 SEPARATOR = b"---SIGNATURE_SEPARATOR---"
-MANIFEST = """\
-version = "0.1.0"
-license = "MIT"
-targets = ["laptop", "pi5"]
-
-[environment]
-model_name = "small"
-
-[build.greeting]
-command = "tr a-z A-Z < words.txt > greeting.txt"
-inputs = ["words.txt"]
-outputs = ["greeting.txt"]
-"""
 BOX = "dist/small-0.1.0-pi5.fpk"
 
 
 def make_small(root: Path, cache: Path) -> Project:
     project = make_project(root, cache)
-    folder = project.root / "warehouse/small"
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(MANIFEST)
-    (folder / "words.txt").write_text("hello\n")
+    project.write("small", GREETING.replace("targets", 'license = "MIT"\ntargets'), WORDS)
     project.doit("build:small")
     return project
 

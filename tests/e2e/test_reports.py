@@ -17,28 +17,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from flatpack_build.sandbox import bubblewrap_problem
-from tests.e2e.conftest import Project, make_project
-from tests.e2e.test_doit import start
-
-MANIFEST = """\
-version = "0.1.0"
-targets = ["laptop", "pi5"]
-
-[environment]
-model_name = "{name}"
-
-[build.greeting]
-command = "tr a-z A-Z < words.txt > greeting.txt"
-inputs = ["words.txt"]
-outputs = ["greeting.txt"]
-"""
+from tests.e2e.conftest import GREETING, Project, make_project
 
 
 def add_flatpack(project: Project, name: str) -> Path:
-    folder = project.root / "warehouse" / name
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(MANIFEST.format(name=name))
-    (folder / "words.txt").write_text(f"hello {name}\n")
+    folder = project.write(name, GREETING.replace("small", name), {"words.txt": f"hello {name}\n"})
     project.flatpack("lock", name)
     return folder
 
@@ -117,7 +100,7 @@ def test_a_failed_build_records_what_failed_and_what_was_not_run(small: Project)
 def test_two_builds_at_once_do_not_mix_their_records(small: Project) -> None:
     add_flatpack(small, "other")
     edit(small)
-    builds = [start(small, f"build:{name}") for name in ("small", "other")]
+    builds = [small.start("doit", f"build:{name}") for name in ("small", "other")]
     said = [build.communicate(timeout=120)[0] for build in builds]
     assert [build.returncode for build in builds] == [0, 0], said
     found = [{name.split(":")[1].split("@")[0].split("/")[0] for name in states(record)} for record in records(small)]
@@ -128,7 +111,7 @@ def test_a_killed_build_leaves_whole_lines(small: Project) -> None:
     more = '\n[build.slow]\ncommand = "sleep 20; echo x > slow.txt"\noutputs = ["slow.txt"]\n'
     small.edit("warehouse/small/flatpack.toml", 'outputs = ["greeting.txt"]\n', f'outputs = ["greeting.txt"]\n{more}')
     edit(small)
-    build = start(small, "build:small")
+    build = small.start("doit", "build:small")
     end = time.monotonic() + 15
     while not any(record.stat().st_size for record in records(small)):
         assert time.monotonic() < end
@@ -202,7 +185,7 @@ def test_a_failed_task_of_the_users_own_is_reported(small: Project, monkeypatch:
 def test_an_interrupted_build_is_reported(small: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLATPACK_SUMMARY", os.fspath(small.root / "s.md"))
     small.edit("warehouse/small/flatpack.toml", "tr a-z A-Z", "sleep 20; tr a-z A-Z")
-    build = start(small, "build:small")
+    build = small.start("doit", "build:small")
     end = time.monotonic() + 15
     while not list((small.cache / "tmp").glob("*/run-*")):  # where the step runs
         assert time.monotonic() < end

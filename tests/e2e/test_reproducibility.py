@@ -1,4 +1,4 @@
-"""Every action twice, in other surroundings: what is the same passes, what is not is named to the byte."""
+"""Every action twice, under other conditions: what is the same passes, what is not is named to the byte."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ outputs = ["stamp.txt"]
 
 
 def odd(project: Project, command: str) -> None:
-    folder = project.root / "warehouse/odd"
-    folder.mkdir(exist_ok=True)
-    (folder / "flatpack.toml").write_text(MANIFEST.format(command=command))
+    project.write("odd", MANIFEST.format(command=command))
     project.flatpack("lock", "odd")
 
 
@@ -77,10 +75,8 @@ def test_what_is_not_is_named_with_file_and_offset(project: Project, command: st
 
 
 def test_a_file_that_only_one_run_makes_is_named(project: Project) -> None:
-    folder = project.root / "warehouse/odd"
-    folder.mkdir(exist_ok=True)
     text = MANIFEST.format(command="mkdir out; date > out/$(date +%N).txt").replace("stamp.txt", "out/*")
-    (folder / "flatpack.toml").write_text(text)
+    project.write("odd", text)
     project.flatpack("lock", "odd")
     done = project.flatpack("build", "--verify-reproducible", "odd", check=False)
     assert re.search(r"run:odd/stamp is not reproducible: only its (first|second) run made 'out/\d+.txt'", done.stderr)

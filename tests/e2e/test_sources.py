@@ -21,10 +21,7 @@ SEPARATOR = b"---SIGNATURE_SEPARATOR---"
 
 
 def write(project: Project, manifest: str) -> Path:
-    folder = project.root / "warehouse/small"
-    folder.mkdir(exist_ok=True)
-    (folder / "flatpack.toml").write_text(HEAD + manifest)
-    return folder
+    return project.write("small", HEAD + manifest)
 
 
 def contents(box: Path) -> dict[str, bytes]:

@@ -7,8 +7,6 @@ import queue
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,34 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Project, make_project
-from tests.e2e.test_doit import obey_interrupts
+from tests.e2e.conftest import GREETING, WORDS, Project, make_project
 
-MANIFEST = """\
-version = "0.1.0"
-targets = ["laptop"]
-
-[environment]
-model_name = "small"
-
-[build.greeting]
-command = "tr a-z A-Z < words.txt > greeting.txt"
-inputs = ["words.txt"]
-outputs = ["greeting.txt"]
-"""
+MANIFEST = GREETING.replace(', "pi5"', "")
 
 
 class Watching:
     """A running ``flatpack watch`` and the lines that it has said."""
 
     def __init__(self, project: Project, *arguments: str) -> None:
-        environment = {**os.environ, "FLATPACK_CACHE": os.fspath(project.cache), "NO_COLOR": "1"}
         self.project = project
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "flatpack_build", "watch", *arguments],
-            cwd=project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            preexec_fn=obey_interrupts,
-        )  # fmt: skip
+        self.process = project.start("flatpack_build", "watch", *arguments)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.said = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -95,10 +76,7 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watching]:
     """One for the whole file: each test leaves the flatpack buildable."""
     root = tmp_path_factory.mktemp("watch")
     project = make_project(root / "project", root / "cache")
-    folder = project.root / "warehouse/small"
-    folder.mkdir()
-    (folder / "flatpack.toml").write_text(MANIFEST)
-    (folder / "words.txt").write_text("hello\n")
+    project.write("small", MANIFEST, WORDS)
     watching = Watching(project, "small")
     try:
         watching.wait_for("Ctrl-C ends it")
@@ -245,8 +223,7 @@ def test_ctrl_c_ends_it_also_during_a_build(watching: Watching, folder: Path) ->
 def test_mistakes_are_told_at_once(project: Project) -> None:
     assert "there is no flatpack 'absent'" in project.flatpack("watch", "absent", check=False).stderr
     assert "there is no flatpack to watch" in project.flatpack("watch", check=False).stderr
-    (project.root / "warehouse/small").mkdir()
-    (project.root / "warehouse/small/flatpack.toml").write_text(MANIFEST)
+    project.write("small", MANIFEST)
     unknown = project.flatpack("watch", "small@pi6", check=False)
     assert unknown.returncode == 2
     assert "small is not built for 'pi6'" in unknown.stderr

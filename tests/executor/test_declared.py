@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from flatpack_build.params import Params, RunParams
 from flatpack_build.sandbox import Kind, bubblewrap_problem
 from flatpack_build.steps.run import run
 from flatpack_build.tracing import strace_problem
+from tests.heard import Heard
 
 needs_bubblewrap = pytest.mark.skipif(bool(bubblewrap_problem()), reason=f"bubblewrap: {bubblewrap_problem()}")
 needs_strace = pytest.mark.skipif(bool(strace_problem()), reason=strace_problem())
@@ -41,16 +41,6 @@ FILES = {
 }
 
 
-@dataclass
-class Notes:
-    notes: list[str] = field(default_factory=list)
-
-    def progress(self, done: int, total: int | None, unit: str) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 class Flatpack:
     """A flatpack's folder, and one step of it that is run with some of its files."""
 
@@ -61,7 +51,7 @@ class Flatpack:
         for path, text in FILES.items():
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             (self.root / path).write_text(text)
-        self.notes = Notes()
+        self.heard = Heard()
 
     def job(self, command: str, *inputs: str, outputs: tuple[str, ...] = ("out.txt",), timeout: float = 0) -> Job:
         shutil.rmtree(self.out, ignore_errors=True)
@@ -82,8 +72,8 @@ class Flatpack:
 
         function: StepFunction = step
         assert job.around is not None
-        self.notes = Notes()
-        with events.listening(self.notes):
+        self.heard = Heard()
+        with events.listening(self.heard):
             run_declared(function, job, job.around, trace=trace)
         return {path: Path(entry.path).read_text() for path, entry in walk_files(self.out)}
 
@@ -199,7 +189,7 @@ def test_a_traced_step_that_has_all_it_needs(flatpack: Flatpack, kind: Kind) -> 
     command = "make; python3 -c 'import json, sqlite3'; git status || true; [ -e ../elsewhere ] || true"
     job = flatpack.job(command, "Makefile", "data/words.csv")
     assert flatpack.run(job, kind, trace=True) == {"out.txt": "a\n"}
-    assert flatpack.notes.notes[-1] == "build step 'page' was traced: it looked for nothing that it does not declare"
+    assert flatpack.heard.notes[-1] == "build step 'page' was traced: it looked for nothing that it does not declare"
 
 
 @needs_strace
@@ -241,8 +231,8 @@ def test_a_machine_that_cannot_trace(flatpack: Flatpack, tmp_path: Path) -> None
         "import pickle, sys\n"
         "from flatpack_build.executor.local import LocalExecutor\n"
         "from flatpack_build.errors import UsageError\n"
-        "from tests.executor.test_declared import Notes\n"
-        "try: LocalExecutor({'FLATPACK_TRACE': sys.argv[1]}).run(pickle.load(sys.stdin.buffer), Notes())\n"
+        "from tests.heard import Heard\n"
+        "try: LocalExecutor({'FLATPACK_TRACE': sys.argv[1]}).run(pickle.load(sys.stdin.buffer), Heard())\n"
         "except UsageError as error: print(error)\n"
     )
     for wish, words in (("1", "strace is not installed"), ("0", ""), ("", "")):
@@ -261,4 +251,4 @@ def test_a_machine_that_cannot_trace(flatpack: Flatpack, tmp_path: Path) -> None
 def test_the_environment_asks_for_the_trace(flatpack: Flatpack) -> None:
     job = flatpack.job("[ -f data/words.csv ] || touch out.txt")
     with pytest.raises(StepError, match=r"looked for data/words\.csv"):
-        LocalExecutor({"FLATPACK_TRACE": "1"}).run(job, Notes())
+        LocalExecutor({"FLATPACK_TRACE": "1"}).run(job, Heard())

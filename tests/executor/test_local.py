@@ -19,16 +19,7 @@ from flatpack_build.errors import CrashError, SourceError
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.executor.protocol import Execution, Job
 from flatpack_build.params import FetchParams, IndexParams
-
-
-class Listening:
-    def __init__(self) -> None:
-        self.amounts: list[tuple[int, int | None]] = []
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        self.amounts.append((done, total))
-
-    def note(self, text: str) -> None: ...
+from tests.heard import Heard
 
 
 class _Slow(http.server.BaseHTTPRequestHandler):
@@ -86,7 +77,7 @@ def test_a_crash_is_a_failed_action_that_names_the_signal(
 
     def work() -> None:
         try:
-            LocalExecutor(os.environ).run(fetch_job(tmp_path, slow_url), Listening())
+            LocalExecutor(os.environ).run(fetch_job(tmp_path, slow_url), Heard())
         except CrashError as error:
             caught.append(error)
 
@@ -101,7 +92,7 @@ def test_a_crash_is_a_failed_action_that_names_the_signal(
 
 def test_a_steps_own_error_comes_through_with_its_type_and_hint(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
-        LocalExecutor(os.environ).run(fetch_job(tmp_path, "http://127.0.0.1:1/file.bin?x"), Listening())
+        LocalExecutor(os.environ).run(fetch_job(tmp_path, "http://127.0.0.1:1/file.bin?x"), Heard())
     assert caught.value.hint
 
 
@@ -109,7 +100,7 @@ def test_python_that_fails_to_start_is_a_crash_with_its_words(tmp_path: Path) ->
     (tmp_path / "out").mkdir()
     job = Job("index:x", IndexParams(), {}, tmp_path / "out")
     with pytest.raises(CrashError, match="KeyError"):
-        LocalExecutor(os.environ).run(job, Listening())
+        LocalExecutor(os.environ).run(job, Heard())
 
 
 def test_secrets_do_not_reach_a_step(tmp_path: Path, slow_url: str) -> None:
@@ -118,7 +109,7 @@ def test_secrets_do_not_reach_a_step(tmp_path: Path, slow_url: str) -> None:
 
     def work() -> None:
         try:
-            done.append(LocalExecutor(environment).run(fetch_job(tmp_path, slow_url), Listening()))
+            done.append(LocalExecutor(environment).run(fetch_job(tmp_path, slow_url), Heard()))
         except BaseException as error:  # noqa: BLE001 - handed to the test
             done.append(error)
 
@@ -133,8 +124,8 @@ def test_secrets_do_not_reach_a_step(tmp_path: Path, slow_url: str) -> None:
 def test_a_step_dies_with_its_builder(tmp_path: Path, slow_url: str) -> None:
     code = (
         "import os, sys; from pathlib import Path; from flatpack_build.executor.local import LocalExecutor;"
-        "from tests.executor.test_local import Listening, fetch_job;"
-        "LocalExecutor(os.environ).run(fetch_job(Path(sys.argv[1]), sys.argv[2]), Listening())"
+        "from tests.executor.test_local import fetch_job; from tests.heard import Heard;"
+        "LocalExecutor(os.environ).run(fetch_job(Path(sys.argv[1]), sys.argv[2]), Heard())"
     )
     root = Path(__file__).resolve().parents[2]
     builder = subprocess.Popen([sys.executable, "-c", code, os.fspath(tmp_path), slow_url], cwd=root)

@@ -180,6 +180,26 @@ def test_a_flipped_bit_in_a_tree_is_found_even_where_the_cache_is_not_verified(
     assert_heals(built, undisturbed)
 
 
+def test_no_box_is_made_of_a_model_with_a_flipped_bit(
+    built: Ground, undisturbed: Undisturbed, downloaded: frozenset[str], chance: random.Random
+) -> None:
+    """Large files are not looked at before each use, but when they are packed: what is signed is what was built."""
+    models = kinds(built, downloaded)["model"]
+    for blob in models:
+        flip(blob, chance)
+    readme = built.project / "warehouse" / "small" / "README.md"
+    before = readme.read_bytes()
+    readme.write_bytes(before + b"so that it is packed anew\n")
+    said = built.bad_build()
+    assert "is not what it was" in said
+    assert "build again" in said
+    assert not all(blob.exists() for blob in models)
+    readme.write_bytes(before)
+    for part in ("laptop", "pi5"):
+        built.doit("forget", f"pack:small@{part}")
+    assert_heals(built, undisturbed)
+
+
 def cut(path: Path) -> None:
     path.chmod(0o600)
     os.truncate(path, path.stat().st_size // 2)

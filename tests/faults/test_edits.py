@@ -22,6 +22,7 @@ from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.folders import load_tree
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from tests.faults.ground import Ground, finish
+from tests.heard import Heard
 
 _SLOW = """\
 version = "0.1.0"
@@ -35,12 +36,6 @@ command = "cp words.txt first.txt; sleep 1.5; cp words.txt second.txt"
 inputs = ["words.txt"]
 outputs = ["first.txt", "second.txt"]
 """
-
-
-class Silent:
-    def progress(self, done: int, total: int | None, unit: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 def outputs(ground: Ground) -> dict[str, str]:
@@ -137,12 +132,10 @@ def test_a_file_that_goes_away_after_it_was_hashed_is_named(tmp_path: Path) -> N
         [Graph("x", {"a": action}, ())],
         digests=lambda _flatpack: digests,
         versions=lambda _tool: "1",
-        signer=None,
-        boxes=tmp_path / "dist",
         record=Record(tmp_path / "record.jsonl"),
     )
     os.utime(source, (1e9, 1e9))
     assert not builder.check("a")
     source.unlink()
     with pytest.raises(SourceError, match="source"):
-        builder.run("a", Silent())
+        builder.run("a", Heard())

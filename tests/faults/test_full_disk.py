@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from flatpack_build.action import Output, SourceFile, SourceTree
 from flatpack_build.digest import Digest
 from flatpack_build.errors import FlatpackError, StepError
 from flatpack_build.events import Listener
 from flatpack_build.executor.protocol import Execution, Job
+from tests.computing import Computing, step, write
+from tests.computing import Ground as Graphs
 from tests.faults.conftest import Undisturbed
 from tests.faults.ground import Ground
 from tests.faults.mounts import need_mounts, remount, small_disk
-from tests.test_builder import Computing, chain, write
-from tests.test_builder import Ground as Graphs
 
 _FILLS = int(os.environ.get("FLATPACK_FILLS", "6"))
 _PAGE = 4096
@@ -144,7 +145,12 @@ def test_a_build_goes_on_from_wherever_the_disk_was_full(tmp_path: Path, what: s
     graphs.executor = Writing()
     write(graphs, "source", "a" * 5000)
     write(graphs, "other", "b" * 9000)
-    actions = chain(graphs)
+    source = SourceFile(str(graphs.user / "source"))
+    actions = [
+        step("last", first=Output("fold", "result")),
+        step("fold", upper=True, source=source),
+        step("other", tree=SourceTree(str(graphs.user), ("other",))),
+    ]
     cache = tmp_path / "cache"
     texts = graphs.build(actions)
     shutil.rmtree(cache)

@@ -13,6 +13,7 @@ from flatpack_build import events
 from flatpack_build.errors import SourceError, VerificationError
 from flatpack_build.fetching.http import Client, Policy, public_url
 from tests.fetching.server import Exchange, Request, Site
+from tests.heard import Heard
 
 DATA = random.Random(7).randbytes(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -23,32 +24,19 @@ def client(policy: Policy) -> Client:
     return Client(policy, environ={})
 
 
-class Listener:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.steps: list[tuple[int, int | None]] = []
-
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        assert unit == "bytes"
-        self.steps.append((done, total))
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def test_downloads_and_reports(site: Site, client: Client, out: Path) -> None:
-    listener = Listener()
+    listener = Heard()
     with events.listening(listener):
         digest, size = client.download(site.serve("/a", DATA), out / "a", SHA)
     assert (digest, size) == (SHA, len(DATA))
     assert (out / "a").read_bytes() == DATA
-    assert listener.steps[-1] == (len(DATA), len(DATA))
+    assert listener.steps[-1] == (len(DATA), len(DATA), "bytes")
     assert listener.notes == []
 
 
 def test_resumes_where_the_connection_broke(site: Site, client: Client, out: Path, waits: list[float]) -> None:
     url = site.ranges("/a", DATA, cut_after=[1_000_000, 0, 500_000])
-    listener = Listener()
+    listener = Heard()
     with events.listening(listener):
         digest, _ = client.download(url, out / "a", SHA)
     assert digest == SHA

@@ -19,19 +19,10 @@ from flatpack_build.fs import walk_files
 from flatpack_build.params import AssembleParams, DeviceParams
 from flatpack_build.steps import device
 from flatpack_build.steps.assemble import run
+from tests.heard import Heard
 
 GENERATED = {"build.sh*", "custom.sh*", "index.html"}
 DESCRIPTION = 'Knows <b>its</b> "own" manual & more'
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def progress(self, done: int, total: int | None, unit: str) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Bench:
@@ -62,7 +53,7 @@ class Bench:
     def run(self, *directories: str, title: str = "", **places: str) -> dict[str, str]:
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
-        listener = Notes()
+        listener = Heard()
         params = AssembleParams("field-manual", title, DESCRIPTION, places, directories)
         with events.listening(listener):
             run(params, self.inputs, self.out)

@@ -15,6 +15,7 @@ from flatpack_build.params import IndexParams
 from flatpack_build.steps.index import run
 from flatpack_build.vector.embedders import StaticEmbedder
 from flatpack_build.vector.index import VectorIndex
+from tests.heard import Heard
 from tests.vector.small import small_embedder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -69,23 +70,13 @@ def test_two_processes_give_the_same_bytes_even_with_dirty_memory(tmp_path: Path
 
 
 def test_progress_and_a_note_are_reported(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    class Listener:
-        def __init__(self) -> None:
-            self.last: dict[str, tuple[int, int | None]] = {}
-            self.notes: list[str] = []
-
-        def progress(self, done: int, total: int | None, unit: str) -> None:
-            self.last[unit] = (done, total)
-
-        def note(self, text: str) -> None:
-            self.notes.append(text)
-
-    listener = Listener()
+    listener = Heard()
     with events.listening(listener):
         run(IndexParams(), inputs, tmp_path / "out")
-    assert listener.last["documents read"] == (3, 3)
-    done, total = listener.last["chunks indexed"]
-    assert done == total == listener.last["chunks embedded"][0]
+    last = {unit: (done, total) for done, total, unit in listener.steps}
+    assert last["documents read"] == (3, 3)
+    done, total = last["chunks indexed"]
+    assert done == total == last["chunks embedded"][0]
     assert listener.notes == [f"{total} chunks from 3 documents"]
 
 

@@ -24,6 +24,7 @@ from flatpack_build.materials import Materials, ModelUse
 from flatpack_build.params import PackParams
 from flatpack_build.steps import pack
 from tests.gguf_files import gguf
+from tests.heard import Heard
 
 MANIFEST = {
     "targets": ["pi5"],
@@ -318,16 +319,9 @@ def test_materials_that_are_none(tmp_path: Path) -> None:
 
 
 def test_progress_is_in_bytes(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    seen: list[tuple[int, int | None, str]] = []
-
-    class Listener:
-        def progress(self, done: int, total: int | None, unit: str) -> None:
-            seen.append((done, total, unit))
-
-        def note(self, text: str) -> None: ...
-
-    with events.listening(Listener()):
+    heard = Heard()
+    with events.listening(heard):
         out = _pack(tmp_path, _params(PLACES), inputs)
     size = PayloadManifest.decode((out / "payload.json").read_bytes()).size
-    assert seen[0] == (0, size, "bytes")
-    assert seen[-1] == (size, size, "bytes")
+    assert heard.steps[0] == (0, size, "bytes")
+    assert heard.steps[-1] == (size, size, "bytes")

@@ -17,20 +17,11 @@ from flatpack_build.fs import walk_files
 from flatpack_build.params import RunParams
 from flatpack_build.sandbox import EPOCH, Kind, bubblewrap_problem
 from flatpack_build.steps.run import run
+from tests.heard import Heard
 
 ROOT = Path(__file__).parent.parent.parent
 KINDS = ("staged",) if bubblewrap_problem() else ("bubblewrap", "staged")
 both = pytest.mark.parametrize("kind", KINDS)
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def progress(self, done: int, total: int | None, unit: str) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Bench:
@@ -55,7 +46,7 @@ class Bench:
         """The files of ``out`` (an empty folder: with ``/``, an executable one: with ``*``) and their texts."""
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
-        listener = Notes()
+        listener = Heard()
         with events.listening(listener):
             run(RunParams("page", command, outputs, environment), self.inputs, self.out, kind=kind)
         self.notes = listener.notes

@@ -17,6 +17,8 @@ from flatpack_build.store.local import LocalActionCache, LocalStore
 from flatpack_build.store.protocol import ActionResult
 from flatpack_build.tree import Tree, TreeEntry
 
+DAY = 86400.0
+"""Seconds."""
 LATER = time.time() + 2 * 3600
 """Two hours from now: nothing that a test has made is new any more."""
 
@@ -104,3 +106,13 @@ def flip_a_bit(file: Path) -> None:
 
 def fetch(url: str, data: bytes) -> FetchParams:
     return FetchParams(url, {"file": Digest.of_bytes(data)}, {})
+
+
+def big(number: int) -> bytes:
+    """100 kB that no other number gives."""
+    return f"{number:010}".encode() * 10_000
+
+
+def fill(cache: Cache, count: int = 6) -> list[ActionKey]:
+    """Actions of 100 kB each, the oldest first, a day between them."""
+    return [cache.put(f"n{number}", {"out": big(number)}, age=(count - number) * DAY) for number in range(count)]

@@ -20,8 +20,9 @@ from flatpack_build.store.audit import audit
 from flatpack_build.store.inventory import take_inventory
 from flatpack_build.store.local import Scratch
 from flatpack_build.store.statistics import take_statistics
+from tests.computing import Computing, Ground, step, write
+from tests.heard import Heard
 from tests.store.filling import LATER, Cache, fetch, flip_a_bit
-from tests.test_builder import Computing, Ground, step, write
 
 
 @pytest.fixture
@@ -166,18 +167,11 @@ def test_a_cache_that_is_a_file_is_said(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_in_bytes(cache: Cache) -> None:
-    told: list[tuple[int, int | None, str]] = []
-
-    class Telling:
-        def progress(self, done: int, total: int | None, unit: str) -> None:
-            told.append((done, total, unit))
-
-        def note(self, text: str) -> None: ...
-
-    with listening(Telling()):
+    heard = Heard()
+    with listening(heard):
         found = audit(cache.root, jobs=2)
-    assert len(told) == 6
-    assert told[-1] == (found.size, found.size, "bytes")
+    assert len(heard.steps) == 6
+    assert heard.steps[-1] == (found.size, found.size, "bytes")
 
 
 # --- builds heal

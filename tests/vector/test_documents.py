@@ -10,7 +10,7 @@ from pypdf import PdfWriter
 
 from flatpack_build.errors import StepError
 from flatpack_build.vector.blocks import Document
-from flatpack_build.vector.documents import read_document, read_documents
+from flatpack_build.vector.documents import document_paths, read_document
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANUAL = REPOSITORY / "warehouse/smollm2-chat/manual/operating-manual.pdf"
@@ -21,10 +21,14 @@ def manual() -> Document:
     return read_document(MANUAL.parent, MANUAL.name)
 
 
+def read_all(folder: Path) -> list[Document]:
+    return [read_document(folder, path) for path in document_paths(folder)]
+
+
 def refused(folder: Path, name: str, data: bytes) -> StepError:
     (folder / name).write_bytes(data)
     with pytest.raises(StepError) as caught:
-        list(read_documents(folder))
+        read_all(folder)
     assert caught.value.place is not None
     assert caught.value.place.file == name
     assert caught.value.hint
@@ -36,7 +40,7 @@ def test_documents_come_sorted_and_in_one_encoding(tmp_path: Path) -> None:
     (tmp_path / "b/x.MD").write_bytes(b"# B\r\n\r\nText.\r\n")
     (tmp_path / "a.txt").write_bytes("\ufeffA e\u0301.".encode())
     (tmp_path / "c.html").write_bytes("<p>sixteen".encode("utf-16"))
-    read = list(read_documents(tmp_path))
+    read = read_all(tmp_path)
     assert [document.path for document in read] == ["a.txt", "b/x.MD", "c.html"]
     assert read[0].sections[0].blocks[0].text == "A \u00e9."
     assert read[1].sections[0].heading == ("B",)
