@@ -140,6 +140,7 @@ def _seal(
         with open(payload, "rb", buffering=0) as source:
             hashed = copying.copy_hashed(source.fileno(), file.fileno(), hash.new(), SEPARATOR, size=size)
     _check_payload(file.fileno(), hashed.size, payload)
+    contents.require_short_manifest(file)
     tail = SEPARATOR + sign_digest(hashed.state.digest(), key, hash)
     digest = None
     if hash is SignatureHash.SHA256:
@@ -180,50 +181,6 @@ def verify_open_box(file: BinaryIO, public_keys: Sequence[PublicKey]) -> Verifie
         f"the payload is damaged: it is not what the key {signers[0].key} signed",
         hint="fetch the box again; if that does not help, somebody changed it",
     )
-
-
-def verify_contents(box: Path, public_keys: Sequence[PublicKey]) -> VerifiedBox:
-    """``verify_box``, and then check every file in the archive against the payload manifest. Raises ``BoxError``."""
-    with contents.open_box(box) as file:
-        verified = verify_open_box(file, public_keys)
-        check_signed_contents(file, verified)
-        return verified
-
-
-class SignedPayload:
-    """The payload of an open box that was verified, hashed again as it is read: a file that somebody changes after its
-    verification is found out before anything made from it is used."""
-
-    def __init__(self, file: BinaryIO, verified: VerifiedBox) -> None:
-        self._file = file
-        self._left = verified.payload_size
-        self._state = verified.hash.new()
-        self._expected = verified.payload_digest
-        file.seek(0)
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(data)
-        self._state.update(data)
-        return data
-
-    def finish(self) -> None:
-        """Read what is left, and raise ``BoxError`` unless all that was read is what was verified."""
-        while self.read(_HASH_CHUNK):
-            pass
-        if self._state.hexdigest() != self._expected:
-            raise BoxError("the box changed while it was read")
-
-
-def check_signed_contents(file: BinaryIO, verified: VerifiedBox) -> None:
-    """Check every file of an open box that was verified against its payload manifest; of the original's boxes, which
-    have none, that all of it can be read and nothing is dangerous. Raises ``BoxError``."""
-    payload = SignedPayload(file, verified)
-    if verified.manifest is not None:
-        contents.check_contents(payload)
-    else:
-        contents.read_unlisted(payload, "the file")
-    payload.finish()
 
 
 def find_boxes(paths: Iterable[Path]) -> list[Path]:

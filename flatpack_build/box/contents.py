@@ -18,12 +18,18 @@ from flatpack_build.box.entries import Gate
 from flatpack_build.box.frame import MAGIC
 from flatpack_build.box.limits import DEFAULT_LIMITS, Limits
 from flatpack_build.box.paths import find_conflict, path_problem, shown
-from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME, PayloadFile, PayloadManifest
+from flatpack_build.box.payload import (
+    EXECUTABLE_MODE,
+    FILE_MODE,
+    MANIFEST_NAME,
+    MAX_MANIFEST,
+    PayloadFile,
+    PayloadManifest,
+    require_short,
+)
 from flatpack_build.box.stream import PayloadStream
+from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, Place
-
-MAX_MANIFEST = 32 * 1024 * 1024
-"""Bytes of ``payload.json``: some 200,000 files."""
 
 
 @contextlib.contextmanager
@@ -57,6 +63,19 @@ def find_payload_manifest(box: Path) -> PayloadManifest | None:
 
 def manifest_in(file: BinaryIO) -> PayloadManifest | None:
     """``find_payload_manifest`` of an open box, wherever its position."""
+    front = _front(file)
+    return _read_manifest(*front) if front else None
+
+
+def require_short_manifest(file: BinaryIO) -> None:
+    """Raise ``BoxError`` for an open payload that no reader would take, because it holds too many files."""
+    front = _front(file)
+    if front:
+        require_short(front[2].size)
+
+
+def _front(file: BinaryIO) -> tuple[tar.TarReader, tar.TarEntry, tar.TarEntry] | None:
+    """The top folder and the payload manifest's entry, and what reads on from there; ``None``: there is no manifest."""
     require_frame(file)
     if _says_empty(file):
         return None
@@ -69,7 +88,7 @@ def manifest_in(file: BinaryIO) -> PayloadManifest | None:
     top, first = next(entries, None), next(entries, None)
     if not top or not first or top.kind != "folder" or first.path != f"{top.path}/{MANIFEST_NAME}":
         return None
-    return _read_manifest(reader, top, first)
+    return reader, top, first
 
 
 def _says_empty(file: BinaryIO) -> bool:
@@ -116,8 +135,15 @@ class _Nowhere:
     def folder(self, path: str) -> None: ...
 
 
-def check_contents(file: tar.Readable, *, sink: Sink | None = None, limits: Limits = DEFAULT_LIMITS) -> PayloadManifest:
-    """Read a payload (``file``: that, and nothing behind it) to its end and compare it with its manifest.
+def check_contents(
+    file: tar.Readable,
+    manifest: PayloadManifest | None = None,
+    *,
+    sink: Sink | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> PayloadManifest:
+    """Read a payload (``file``: that, and nothing behind it) to its end and compare it with its manifest; with
+    ``manifest``, which was read before, that has to be the one at its front.
 
     The archive must be exactly the one that ``write_payload`` makes of the manifest: the same paths, kinds, modes,
     sizes and digests in the same order, nothing more. ``sink`` receives each file and each empty folder, after
@@ -129,7 +155,7 @@ def check_contents(file: tar.Readable, *, sink: Sink | None = None, limits: Limi
     top, first = next(entries, None), next(entries, None)
     if not top or not first or top.kind != "folder" or first.path != f"{top.path}/{MANIFEST_NAME}":
         raise BoxError(f"the box does not begin with its {MANIFEST_NAME}")
-    manifest = _read_manifest(reader, top, first)
+    manifest = _read_manifest(reader, top, first, manifest)
     expected: dict[str, PayloadFile | str] = {}
     for item in manifest.order():
         expected[f"{manifest.flatpack}/{item if isinstance(item, str) else item.path}"] = item
@@ -245,12 +271,17 @@ def _admitted(reader: tar.TarReader, gate: Gate) -> Iterator[tar.TarEntry]:
         yield entry
 
 
-def _read_manifest(reader: tar.TarReader, top: tar.TarEntry, entry: tar.TarEntry) -> PayloadManifest:
+def _read_manifest(
+    reader: tar.TarReader, top: tar.TarEntry, entry: tar.TarEntry, known: PayloadManifest | None = None
+) -> PayloadManifest:
     if entry.kind != "file" or entry.mode != FILE_MODE or top.mode != EXECUTABLE_MODE:
         raise BoxError(f"the {MANIFEST_NAME} of the box is not a plain file in a plain folder")
     if entry.size > MAX_MANIFEST:
-        raise BoxError(f"the {MANIFEST_NAME} of the box is too large: {entry.size} bytes")
-    manifest = PayloadManifest.decode(b"".join(reader.content()))
+        raise BoxError(f"the {MANIFEST_NAME} of the box is too large: {entry.size:,} bytes, at most {MAX_MANIFEST:,}")
+    data = b"".join(reader.content())
+    if known is not None and Digest.of_bytes(data) != known.digest:
+        raise BoxError("the box changed while it was read")
+    manifest = known or PayloadManifest.decode(data)
     if manifest.flatpack != top.path:
         raise BoxError(f"the box's folder {shown(top.path)} is not named as its flatpack {shown(manifest.flatpack)}")
     return manifest

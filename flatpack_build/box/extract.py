@@ -5,17 +5,27 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import BinaryIO
 
 from flatpack_build.box import contents
-from flatpack_build.box.container import SUFFIX, SignedPayload, VerifiedBox, verify_open_box
+from flatpack_build.box.checked import check_open_box
+from flatpack_build.box.container import SUFFIX, VerifiedBox, verify_open_box
 from flatpack_build.box.keys import PublicKey
 from flatpack_build.box.landing import check_target, free_space, landing
 from flatpack_build.box.limits import DEFAULT_LIMITS, Limits
-from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME
+from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME, MAX_MANIFEST, PayloadManifest
 from flatpack_build.errors import BoxError, Place
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out of a box, ``payload.json`` included: ``files``, and their ``size`` in bytes."""
+
+    files: int
+    size: int
 
 
 def extract_verified(
@@ -28,53 +38,84 @@ def extract_verified(
     allow_unlisted: bool = False,
     durable: bool = True,
 ) -> VerifiedBox:
-    """Verify ``box`` and unpack what is in its top folder as ``folder``.
+    """Verify ``box`` by these keys and unpack what is in its top folder as ``folder``, as ``extract_open_box`` does.
 
-    It is unpacked into a temporary folder beside, in which every path, mode, size and digest is compared with the
-    payload manifest, and which is renamed at the end. ``folder`` must not exist; with ``replace`` it may, and is
-    swapped then, so that there is always a whole one. ``allow_unlisted`` admits boxes of the original Flatpack, which
-    have no manifest; a single file among them comes out named as the box. ``durable`` waits for the disk. Raises
-    ``BoxError``; then everything is as it was.
+    A single file of the original Flatpack comes out named as the box.
     """
     check_target(folder, replace=replace)
     with contents.open_box(box) as file:
         verified = verify_open_box(file, public_keys)
-        if verified.manifest is None and not allow_unlisted:
-            raise BoxError(
-                f"the box has no {MANIFEST_NAME} to check its files against",
-                hint="the original Flatpack makes such boxes; they are unpacked only when this is asked for",
-            )
-        try:
-            limits = _within_disk(limits, folder, verified)
-            with landing(folder, replace=replace, durable=durable) as top:
-                _unpack(file, verified, top, limits, box.name.removesuffix(SUFFIX))
-        except OSError as error:
-            hint = "make room on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            place = Place(str(folder))
-            raise BoxError(f"the box cannot be unpacked: {error.strerror}", place=place, hint=hint) from error
+        extract_open_box(
+            file,
+            verified,
+            verified.manifest,
+            folder,
+            name=box.name.removesuffix(SUFFIX),
+            limits=limits,
+            replace=replace,
+            allow_unlisted=allow_unlisted,
+            durable=durable,
+        )
     return verified
 
 
-def _within_disk(limits: Limits, folder: Path, verified: VerifiedBox) -> Limits:
+def extract_open_box(
+    file: BinaryIO,
+    verified: VerifiedBox | None,
+    manifest: PayloadManifest | None,
+    folder: Path,
+    *,
+    name: str,
+    limits: Limits = DEFAULT_LIMITS,
+    replace: bool = False,
+    allow_unlisted: bool = False,
+    durable: bool = True,
+) -> Unpacked:
+    """Unpack an open box that was judged: ``verified`` and ``manifest`` are what came of that; ``verified`` is ``None``
+    where nobody vouches for the box. Then all is as strict but for the signature.
+
+    It is unpacked into a temporary folder beside, in which every path, mode, size and digest is compared with the
+    payload manifest, and which is renamed at the end. ``folder`` must not exist; with ``replace`` it may, and is
+    swapped then, so that there is always a whole one. ``allow_unlisted`` admits boxes of the original Flatpack, which
+    have no manifest; a single file among them comes out as ``name``. ``durable`` waits for the disk. Raises
+    ``BoxError``; then everything is as it was.
+    """
+    if manifest is None and not allow_unlisted:
+        raise BoxError(
+            f"the box has no {MANIFEST_NAME} to check its files against",
+            hint="the original Flatpack makes such boxes; --allow-unlisted unpacks them all the same",
+        )
+    try:
+        limits = _within_disk(limits, folder, manifest)
+        with landing(folder, replace=replace, durable=durable) as top, FolderSink(top) as sink:
+            check_open_box(file, verified, manifest, name=name, sink=sink, limits=limits)
+            if manifest is not None:
+                sink.file(MANIFEST_NAME, FILE_MODE, 0)(manifest.encode())
+    except OSError as error:
+        hint = "make room on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        place = Place(str(folder))
+        raise BoxError(f"the box cannot be unpacked: {error.strerror}", place=place, hint=hint) from error
+    return Unpacked(sink.files, sink.size)
+
+
+def unboxed_flatpack(folder: Path) -> str | None:
+    """The flatpack that was unpacked as ``folder``; ``None`` where that is not what it is."""
+    try:
+        with open(folder / MANIFEST_NAME, "rb") as file:
+            return PayloadManifest.decode(file.read(MAX_MANIFEST)).flatpack
+    except (OSError, BoxError):
+        return None
+
+
+def _within_disk(limits: Limits, folder: Path, manifest: PayloadManifest | None) -> Limits:
     free = free_space(folder)
     total = free if limits.total_size is None else limits.total_size
-    size = verified.manifest.size if verified.manifest else 0
+    size = manifest.size if manifest else 0
     if size > total:
         raise BoxError(
             f"the box holds {size:,} bytes, and {total:,} may be unpacked here", hint="make room on the disk"
         )
     return changed(limits, total_size=total)
-
-
-def _unpack(file: BinaryIO, verified: VerifiedBox, top: Path, limits: Limits, name: str) -> None:
-    payload = SignedPayload(file, verified)
-    with FolderSink(top) as sink:
-        if verified.manifest is None:
-            contents.read_unlisted(payload, name, sink, limits=limits)
-        else:
-            manifest = contents.check_contents(payload, sink=sink, limits=limits)
-            sink.file(MANIFEST_NAME, FILE_MODE, 0)(manifest.encode())
-    payload.finish()
 
 
 class FolderSink:
@@ -83,14 +124,17 @@ class FolderSink:
     def __init__(self, top: Path) -> None:
         self._top = top
         self._file: BinaryIO | None = None
+        self.files = 0
+        self.size = 0
 
     def file(self, path: str, mode: int, size: int) -> contents.Write:
-        self._close()
+        self.close()
         self.folder(os.path.dirname(path))
         fd = os.open(self._top / path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._file = open(fd, "wb")  # noqa: SIM115 - closed with the next one
         os.fchmod(fd, mode)
-        return self._file.write
+        self.files += 1
+        return self._write
 
     def folder(self, path: str) -> None:
         missing = []
@@ -105,9 +149,15 @@ class FolderSink:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def _write(self, data: bytes) -> None:
+        assert self._file
+        self._file.write(data)
+        self.size += len(data)
+
+    def close(self) -> None:
+        """Have the last file written."""
         if self._file:
             file, self._file = self._file, None
             file.close()

@@ -246,7 +246,9 @@ def read_key(path: Path, *, private: bool = False) -> str:
         raise KeyFileError(
             "the file is no key in PEM form", place=place, hint="openssl turns DER into PEM: add -inform DER"
         ) from None
-    if private and os.name == "posix" and stat.S_IMODE(mode) & 0o077 and not _is_marked(text):
+    open_to_others = os.name == "posix" and stat.S_IMODE(mode) & 0o077
+    # Of a public key, given by mistake, nobody should be told to hide it.
+    if private and open_to_others and "PRIVATE KEY" in text and not _is_marked(text):
         raise KeyFileError(
             f"others can read the private key (mode {stat.S_IMODE(mode):04o})",
             place=place,

@@ -36,7 +36,9 @@ def check_target(target: Path, *, replace: bool) -> None:
     if not os.path.lexists(target):
         return
     if not replace:
-        raise BoxError("the folder to unpack into is there already", place=place, hint="remove it first")
+        raise BoxError(
+            "the folder to unpack into is there already", place=place, hint="--replace swaps it for the new one"
+        )
     if target.is_symlink() or not target.is_dir():
         raise BoxError("what is to be replaced is not a folder", place=place, hint="remove it first")
     if target.is_mount() or not target.name:

@@ -19,7 +19,14 @@ import zstandard
 
 from flatpack_build import events
 from flatpack_build.box import tar
-from flatpack_build.box.payload import EXECUTABLE_MODE, FILE_MODE, MANIFEST_NAME, PayloadFile, PayloadManifest
+from flatpack_build.box.payload import (
+    EXECUTABLE_MODE,
+    FILE_MODE,
+    MANIFEST_NAME,
+    PayloadFile,
+    PayloadManifest,
+    require_short,
+)
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError, DamagedInputError, Place
 
@@ -70,6 +77,7 @@ def write_payload(
         manifest = replace(manifest, files=tuple(files))
         manifest.check()
         entries = [*entries, *more]
+    require_short(len(manifest.encode()))
     sources = {entry.path: entry for entry in entries}
     total = 0
     for header, _, size in _parts(manifest):

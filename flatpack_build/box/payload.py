@@ -14,6 +14,8 @@ from flatpack_build.errors import BoxError
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "payload.json"
+MAX_MANIFEST: Final = 8 * 1024 * 1024
+"""Bytes of ``payload.json``: some 50,000 files. Reading it takes ten times as much memory, which a small board has."""
 FILE_MODE: Final = 0o644
 EXECUTABLE_MODE: Final = 0o755
 _NAME = re.compile(r"[\w-]+")
@@ -129,3 +131,12 @@ class PayloadManifest:
         """Files, and the paths of empty folders, in the order in which they stand in the archive."""
         items: list[PayloadFile | str] = [*self.files, *self.folders]
         return sorted(items, key=lambda item: item if isinstance(item, str) else item.path)
+
+
+def require_short(size: int) -> None:
+    """Raise ``BoxError`` for a ``payload.json`` of ``size`` bytes that no reader would take."""
+    if size > MAX_MANIFEST:
+        raise BoxError(
+            f"there are too many files for a box: their list has {size:,} bytes, and may have {MAX_MANIFEST:,}",
+            hint="that is some 50,000 files; put many small ones into one archive",
+        )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
+from flatpack_build import events
 from flatpack_build.box import tar
 from flatpack_build.box.contents import require_frame
 from flatpack_build.box.frame import FrameError, frame_end
@@ -18,6 +19,8 @@ from flatpack_build.box.stream import PayloadStream
 from flatpack_build.errors import BoxError
 
 FLATPACK_NAME = re.compile(r"[\w-]+")
+
+_PROGRESS_STEP = 8 * tar.CHUNK
 
 Layout = Literal["folder", "file"]
 
@@ -43,7 +46,7 @@ class PayloadReader:
         if stream is not None:
             file.seek(at)
             return cls(stream, layout, size)
-        return cls(_payload_of(file), layout, size)
+        return cls(payload_of(file), layout, size)
 
     def __iter__(self) -> Iterator[tar.TarEntry]:
         if self._tar is None:
@@ -64,17 +67,22 @@ class PayloadReader:
             yield data
 
 
-class _Beginning:
-    """The first ``size`` bytes of an open file. Behind them stand the separator and the signature."""
+class Beginning:
+    """The first ``size`` bytes of an open file, read once from front to back. Behind them stand separator and signature."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
-        self._left = size
+        self._size = self._left = size
+        self._told = 0
         file.seek(0)
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(data)
+        done = self._size - self._left
+        if done - self._told >= _PROGRESS_STEP:
+            self._told = done
+            events.progress(done, self._size)
         return data
 
 
@@ -82,12 +90,13 @@ def _size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _payload_of(file: BinaryIO) -> _Beginning:
+def payload_of(file: BinaryIO) -> Beginning:
+    """The payload of an open box, by where its frame ends: nobody vouches for it. Raises ``BoxError``."""
     try:
         end = frame_end(file.fileno(), _size(file))
     except FrameError as error:
         raise BoxError(f"the payload is damaged: {error}") from None
-    return _Beginning(file, end)
+    return Beginning(file, end)
 
 
 def layout_of(file: BinaryIO) -> tuple[Layout, int]:
@@ -100,7 +109,7 @@ def layout_of(file: BinaryIO) -> tuple[Layout, int]:
         size = zstandard.frame_content_size(head)
     except zstandard.ZstdError:
         size = -1
-    is_folder = size != 0 and tar.is_header(PayloadStream(_payload_of(file), DEFAULT_LIMITS).read(tar.BLOCK))
+    is_folder = size != 0 and tar.is_header(PayloadStream(payload_of(file), DEFAULT_LIMITS).read(tar.BLOCK))
     return ("folder" if is_folder else "file"), size
 
 

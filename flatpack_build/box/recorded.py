@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flatpack_build.box import contents
-from flatpack_build.box.container import VerifiedBox, check_signed_contents
+from flatpack_build.box.checked import check_open_box
+from flatpack_build.box.container import VerifiedBox
 from flatpack_build.box.description import read_files
 from flatpack_build.box.payload import PayloadManifest
 from flatpack_build.box.provenance import PROVENANCE_NAME, read_statement
@@ -41,7 +42,7 @@ def read_recorded(box: Path, policy: TrustPolicy) -> RecordedBox:
                 "the box is signed by nobody who is known here, so what it says about itself may be anybody's word",
                 hint="name the key of whoever made it: --key FILE.pub.pem",
             )
-        check_signed_contents(file, verified)
+        check_open_box(file, verified, verified.manifest)
         if verified.manifest is None:
             raise BoxError("the box is one of the original Flatpack: what it was made from is not recorded")
         found = read_files(file, {PROVENANCE_NAME: MAX_PROVENANCE})

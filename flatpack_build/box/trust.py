@@ -7,15 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from flatpack_build.box.container import (
-    SignedPayload,
-    UnknownSignerError,
-    VerifiedBox,
-    signature_fault,
-    verify_open_box,
-)
+from flatpack_build.box.checked import SignedPayload
+from flatpack_build.box.container import UnknownSignerError, VerifiedBox, signature_fault, verify_open_box
 from flatpack_build.box.contents import manifest_in, open_box
 from flatpack_build.box.keys import PublicKey, load_public_key
+from flatpack_build.box.payload import PayloadManifest
 from flatpack_build.box.reading import top_folder
 from flatpack_build.errors import BoxError, KeyFileError
 from flatpack_build.patterns import matches
@@ -77,6 +73,8 @@ class Judgement:
     """
 
     flatpack: str | None
+    manifest: PayloadManifest | None
+    """What the box says is in it; ``None`` for a box of the original Flatpack."""
     verified: VerifiedBox | None
     trusted: TrustedKey | None
     warning: str = ""
@@ -97,19 +95,17 @@ def judge_open_box(file: BinaryIO, policy: TrustPolicy) -> Judgement:
     signature at all.
     """
     if policy.mode is TrustMode.OFF:
-        return Judgement(
-            _flatpack(file), None, None, "trust is off: nobody checked who signed this box", looked_at=False
-        )
+        return _unvouched(file, None, "trust is off: nobody checked who signed this box", looked_at=False)
     try:
         verified = _verify(file, policy)
         flatpack = verified.manifest.flatpack if verified.manifest else _original_name(file, verified)
         for trusted in policy.keys:
             if trusted.key.key_id == verified.key_id and trusted.permits(flatpack):
-                return Judgement(flatpack, verified, trusted)
+                return Judgement(flatpack, verified.manifest, verified, trusted)
         raise _not_permitted(flatpack, verified, policy)
     except _DistrustError as error:
         if policy.mode is TrustMode.WARN:
-            return Judgement(_flatpack(file), error.verified, None, error.message)
+            return _unvouched(file, error.verified, error.message)
         raise BoxError(error.message, hint=error.hint) from None
 
 
@@ -176,6 +172,7 @@ def _original_name(file: BinaryIO, verified: VerifiedBox) -> str | None:
     return name
 
 
-def _flatpack(file: BinaryIO) -> str | None:
-    manifest = manifest_in(file)
-    return manifest.flatpack if manifest else top_folder(file)
+def _unvouched(file: BinaryIO, verified: VerifiedBox | None, warning: str, *, looked_at: bool = True) -> Judgement:
+    manifest = verified.manifest if verified else manifest_in(file)
+    flatpack = manifest.flatpack if manifest else top_folder(file)
+    return Judgement(flatpack, manifest, verified, None, warning, looked_at)

@@ -177,8 +177,16 @@ class TrustFolder:
 
         file = self.folder / FILE
         document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else _HEAD)
-        tables = document.setdefault("key", tomlkit.aot())
-        assert isinstance(tables, AoT), "it was read before"
+        tables = document.get("key")
+        if not isinstance(tables, AoT):  # there are none yet, or somebody wrote them on one line
+            given = document.pop("key", None) or []
+            document["key"] = tomlkit.aot()
+            tables = document["key"]
+            assert isinstance(tables, AoT)
+            for inline in given:
+                own = tomlkit.table()
+                own.update(inline)
+                tables.append(own)
         wanted = {line.key_id: line for line in lines}
         for number in reversed(range(len(tables))):
             if str(tables[number]["id"]).lower() not in wanted:
@@ -193,6 +201,8 @@ class TrustFolder:
             for field, value in (values | ({"development": True} if line.development else {})).items():
                 if table.get(field) != value:
                     table[field] = value
+        if not tables:
+            del document["key"]
         fs.atomic_write(file, tomlkit.dumps(document).encode(), durable=True)
 
 

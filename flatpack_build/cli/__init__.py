@@ -30,6 +30,7 @@ _COMMANDS = {
     "sign": ("flatpack_build.cli.sign", "sign"),
     "targets": ("flatpack_build.cli.warehouse", "list_targets"),
     "trust": ("flatpack_build.cli.trust", "trust"),
+    "unbox": ("flatpack_build.cli.unbox", "unbox"),
     "verify": ("flatpack_build.cli.verify", "verify"),
     "version": ("flatpack_build.cli.version", "version"),
     "watch": ("flatpack_build.cli.watch", "watch"),

@@ -11,7 +11,7 @@ import click
 
 from flatpack_build.cli.here import policy_here
 from flatpack_build.cli.text import bytes_text, printable
-from flatpack_build.cli.verify import judge
+from flatpack_build.cli.verify import judge_open
 
 if TYPE_CHECKING:
     from flatpack_build.box.description import BoxEntry
@@ -39,13 +39,13 @@ def diff(before: Path, after: Path, as_json: bool, exit_code: bool) -> None:
 
     policy = policy_here()
     problems = {}
-    for box in (before, after):
-        verdict = judge(box, policy)
-        if verdict.error:
-            problems[str(box)] = verdict.error.message
-        elif verdict.judgement and verdict.judgement.warning:
-            problems[str(box)] = verdict.judgement.warning
     with open_box(before) as old, open_box(after) as new:
+        for box, file in ((before, old), (after, new)):
+            verdict = judge_open(box, file, policy)
+            if verdict.error:
+                problems[str(box)] = verdict.error.message
+            elif verdict.judgement and verdict.judgement.warning:
+                problems[str(box)] = verdict.judgement.warning
         difference = compare_open_boxes(old, new)
     if as_json:
         click.echo(json.dumps(_as_json(before, after, difference, problems), indent=2))

@@ -11,7 +11,7 @@ import click
 
 from flatpack_build.cli.here import policy_here
 from flatpack_build.cli.text import bytes_text, printable
-from flatpack_build.cli.verify import Verdict, judge
+from flatpack_build.cli.verify import Verdict, judge_open
 
 if TYPE_CHECKING:
     from flatpack_build.box.description import BoxDescription
@@ -43,8 +43,9 @@ def inspect(box: Path, as_json: bool) -> None:
     from flatpack_build.box.contents import open_box  # these bring zstandard: not for --help
     from flatpack_build.box.description import describe_open_box
 
-    verdict = judge(box, policy_here())
+    policy = policy_here()
     with open_box(box) as file:
+        verdict = judge_open(box, file, policy)
         description = describe_open_box(file)
     if as_json:
         click.echo(json.dumps(_as_json(verdict, description), indent=2))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from flatpack_build.cli.keys import passphrase_options
-from flatpack_build.cli.sign import Notes
+from flatpack_build.cli.progress import showing
 from flatpack_build.errors import FlatpackError, UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ def bulk_compress_and_sign(
 
     Nothing is built: the folders are packed as they are.
     """
-    from flatpack_build import events
     from flatpack_build.box import sealing
     from flatpack_build.box.signature import SignatureHash
 
@@ -58,7 +57,7 @@ def bulk_compress_and_sign(
     for folder in folders:
         box = warehouse / f"{folder.name}.fpk"
         try:
-            with events.listening(Notes()):
+            with showing(f"signing {box.name}"):
                 identity = sealing.identity_of_folder(folder)
                 named = sealing.Identity(folder.name, identity.version, identity.target)
                 sealing.seal_folder(folder, box, key, SignatureHash(f"sha{hash_size}"), named)
@@ -101,14 +100,13 @@ def compress_and_sign(
     passphrase_fd: int | None,
 ) -> None:
     """Make a box of a folder, or of a single file, and sign it."""
-    from flatpack_build import events
     from flatpack_build.box import sealing
     from flatpack_build.box.signature import SignatureHash
 
     box = signed or output or Path(f"{Path(os.path.abspath(source)).name}.fpk")
     key = _key(private_key, passphrase, passphrase_file, passphrase_fd)
     hash = SignatureHash(f"sha{hash_size}")
-    with events.listening(Notes()):
+    with showing(f"signing {box.name}"):
         if source.is_dir():
             sealing.seal_folder(source, box, key, hash, sealing.identity_of_folder(source))
         else:

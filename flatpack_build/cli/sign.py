@@ -10,6 +10,7 @@ import click
 
 from flatpack_build.cli.here import current_project, policy_here
 from flatpack_build.cli.keys import passphrase_options
+from flatpack_build.cli.progress import showing
 from flatpack_build.cli.text import bytes_text
 from flatpack_build.errors import BoxError, KeyFileError, Place
 
@@ -21,15 +22,6 @@ Examples:
   flatpack sign my-folder -o my.fpk --key keys/signing.pem
   flatpack sign dist/chat-0.1.0-pi5.fpk -o release/chat-pi5.fpk --key keys/release.pem
 """
-
-
-class Notes:
-    """Says what is worth knowing on standard error; progress is not shown."""
-
-    def progress(self, done: int, total: int | None, unit: str) -> None: ...
-
-    def note(self, text: str) -> None:
-        click.echo(f"note: {text}", err=True)
 
 
 @click.command(epilog=EPILOG)
@@ -67,7 +59,6 @@ def sign(
     import dataclasses
 
     # These bring cryptography and zstandard: not for --help.
-    from flatpack_build import events
     from flatpack_build.box import sealing
     from flatpack_build.box.container import sign_payload
     from flatpack_build.box.signature import SignatureHash
@@ -91,7 +82,7 @@ def sign(
     box = output or (source if kind == "box" else Path(identity.file_name if identity else f"{source.stem}.fpk"))
     hash = SignatureHash(hash_name)
     private = signing_key(key, passphrase_file, passphrase_fd)
-    with events.listening(Notes()):
+    with showing(f"signing {box.name}"):
         if kind == "folder":
             assert identity is not None
             sealing.seal_folder(source, box, private, hash, identity)

@@ -56,6 +56,9 @@ def add(key: Path, name: str | None, flatpacks: tuple[str, ...], development: bo
     """Accept boxes that the owner of a key has signed; a key that is trusted already gets the new flatpacks.
 
     Without --project or --user: for you, in every project.
+
+    \b
+    Example: flatpack trust add vendor.pub.pem --flatpack 'chat-*'
     """
     folder = _folders(current_project(), scope or "user")[0]
     trusted = folder.add(key, name=name, flatpacks=flatpacks, development=development)
@@ -69,12 +72,17 @@ def add(key: Path, name: str | None, flatpacks: tuple[str, ...], development: bo
 @_SCOPE[0]
 @_SCOPE[1]
 def remove(wanted: str, scope: str | None) -> None:
-    """Trust a key no longer: by its name, or the first 8 or more characters of its id."""
+    """Trust a key no longer: by its name, or the first 8 or more characters of its id.
+
+    \b
+    Example: flatpack trust remove vendor
+    """
     found = [(folder, key) for folder in _folders(current_project(), scope) for key in folder.find(wanted)]
     if not found:
         raise UsageError(
             f"there is no trusted key {wanted!r}",
-            hint="flatpack trust list shows them; those of trusted_keys are taken out of pyproject.toml",
+            hint="flatpack trust list shows names and ids (8 characters are enough); those of trusted_keys are taken out "
+            "of pyproject.toml",
         )
     if len(found) > 1:
         listed = "".join(f"\n  {folder.scope}: {key.key_id} {key.source}" for folder, key in found)

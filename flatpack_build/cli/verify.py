@@ -6,11 +6,12 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from flatpack_build.cli.here import policy_here
+from flatpack_build.cli.progress import showing
 from flatpack_build.cli.text import printable
 from flatpack_build.errors import BoxError
 
@@ -69,16 +70,26 @@ def verify(boxes: tuple[Path, ...], keys: tuple[Path, ...], contents: bool, as_j
 
 def judge(box: Path, policy: TrustPolicy, *, contents: bool = False) -> Verdict:
     """The verdict on one box; ``contents`` reads all that is in it, too."""
-    from flatpack_build.box.container import check_signed_contents
     from flatpack_build.box.contents import open_box
-    from flatpack_build.box.trust import judge_open_box
 
     try:
         with open_box(box) as file:
+            return judge_open(box, file, policy, contents=contents)
+    except BoxError as error:
+        return Verdict(box, error=error)
+
+
+def judge_open(box: Path, file: BinaryIO, policy: TrustPolicy, *, contents: bool = False) -> Verdict:
+    """``judge`` for a box that is open: what is shown of ``file`` next is of the one that was judged."""
+    from flatpack_build.box.checked import check_open_box
+    from flatpack_build.box.trust import judge_open_box
+
+    try:
+        with showing(f"checking {box.name}"):
             judgement = judge_open_box(file, policy)
-            if contents and judgement.verified:
-                check_signed_contents(file, judgement.verified)
-            return Verdict(box, judgement)
+            if contents:
+                check_open_box(file, judgement.verified, judgement.manifest)
+        return Verdict(box, judgement)
     except BoxError as error:
         return Verdict(box, error=error)
 
@@ -98,7 +109,7 @@ def _as_json(verdict: Verdict) -> dict[str, object]:
             "box": str(verdict.box), "ok": False, "error": verdict.error.message, "hint": verdict.error.hint or None,
         }  # fmt: skip
     judgement, verified = verdict.judgement, verdict.judgement.verified
-    manifest = verified.manifest if verified else None
+    manifest = judgement.manifest
     return {
         "box": str(verdict.box),
         "ok": True,
@@ -139,7 +150,7 @@ def _print_table(verdicts: list[Verdict]) -> None:
             table.add_row(f"[red]{status}[/]", name)
             continue
         verified = verdict.judgement.verified
-        manifest = verified.manifest if verified else None
+        manifest = verdict.judgement.manifest
         flatpack = verdict.judgement.flatpack or "-"
         about = (flatpack, manifest.version, manifest.target) if manifest else (flatpack, "-", "-")
         size = decimal(verified.box_size if verified else verdict.box.stat().st_size)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import zstandard
 
 from flatpack_build.box import tar
-from flatpack_build.box.container import sign_payload
+from flatpack_build.box.container import SEPARATOR
 from flatpack_build.box.keys import PrivateKey
 from flatpack_build.box.payload import PayloadFile, PayloadManifest
+from flatpack_build.box.signature import SignatureHash, sign_digest
 from flatpack_build.digest import Digest
 
 Item = tuple[bytes, bytes]
@@ -79,12 +81,15 @@ def archive(items: Sequence[Item], end: Callable[[int], bytes] = tar.ending) -> 
 
 
 def signed(path: Path, content: bytes, key: PrivateKey, **options: object) -> Path:
-    """``content``, compressed, signed, as the box ``path``; ``options`` are zstd's."""
-    payload = path.with_suffix(".payload")
+    """``content``, compressed, signed, as the box ``path``, whatever is in it; ``options`` are zstd's."""
     options = {"write_checksum": True, **options}
-    payload.write_bytes(zstandard.ZstdCompressor(**options).compress(content))  # type: ignore[arg-type]
-    sign_payload(payload, path, key, durable=False)
-    payload.unlink()
+    return sealed(path, zstandard.ZstdCompressor(**options).compress(content), key)  # type: ignore[arg-type]
+
+
+def sealed(path: Path, payload: bytes, key: PrivateKey) -> Path:
+    """``payload`` signed as the box ``path``, by somebody who does not look at it."""
+    signature = sign_digest(hashlib.sha256(payload).digest(), key, SignatureHash.SHA256)
+    path.write_bytes(payload + SEPARATOR + signature)
     return path
 
 

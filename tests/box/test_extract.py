@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flatpack_build import events
-from flatpack_build.box.container import verify_contents
+from flatpack_build.box.checked import verify_contents
 from flatpack_build.box.extract import extract_verified
 from flatpack_build.errors import BoxError
 from tests.box.archives import tree

@@ -12,9 +12,11 @@ import pytest
 import zstandard
 
 from flatpack_build.box import tar
-from flatpack_build.box.container import sign_payload, verify_contents
+from flatpack_build.box.checked import verify_contents
+from flatpack_build.box.container import sign_payload
 from flatpack_build.box.extract import extract_verified
 from flatpack_build.box.limits import Limits
+from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.box.payload import PayloadFile
 from flatpack_build.digest import Digest
 from flatpack_build.errors import BoxError
@@ -31,11 +33,12 @@ from tests.box.archives import (
     instead_of,
     manifest,
     retyped,
+    sealed,
     signed,
     tree,
     with_checksum,
 )
-from tests.box.samples import KeyPair
+from tests.box.samples import KeyPair, make_payload
 
 LONG_TARGET = retyped(file("././@LongLink", bytes(200)), b"K")[0] + b"/etc/".ljust(512, b"\0")
 """GNU's header in front of a link to somewhere far away."""
@@ -283,19 +286,33 @@ def test_something_after_the_archive_is_refused(tmp_path: Path, key: KeyPair) ->
 
 def test_a_frame_with_a_wrong_checksum_is_refused(tmp_path: Path, key: KeyPair) -> None:
     data = zstandard.ZstdCompressor(write_checksum=True).compress(archive(GOOD))
-    (tmp_path / "p").write_bytes(data[:-4] + zlib.crc32(data).to_bytes(4, "little"))
-    sign_payload(tmp_path / "p", tmp_path / "a.fpk", key.private)
-    _refused(tmp_path / "a.fpk", key, "cannot be decompressed")
+    damaged = data[:-4] + zlib.crc32(data).to_bytes(4, "little")
+    _refused(sealed(tmp_path / "a.fpk", damaged, key.private), key, "cannot be decompressed")
 
 
 def test_a_frame_that_wants_much_memory_is_refused(tmp_path: Path, key: KeyPair) -> None:
     data = archive(GOOD)
     parameters = zstandard.ZstdCompressionParameters(window_log=30, write_content_size=False)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    (tmp_path / "p").write_bytes(compressor.compress(data) + compressor.flush())
-    sign_payload(tmp_path / "p", tmp_path / "a.fpk", key.private)
+    box = sealed(tmp_path / "a.fpk", compressor.compress(data) + compressor.flush(), key.private)
     with pytest.raises(BoxError, match="cannot be decompressed"):
-        verify_contents(tmp_path / "a.fpk", [key.public])
+        verify_contents(box, [key.public])
+
+
+def test_more_files_than_a_reader_takes_are_neither_packed_nor_signed(tmp_path: Path, key: KeyPair) -> None:
+    folders = "/".join(["f" * 250] * 3)
+    with pytest.raises(BoxError, match="too many files for a box"):
+        make_payload(tmp_path / "none", [PayloadEntry(f"{folders}/{at}", b"") for at in range(10_000)])
+    assert (tmp_path / "none").read_bytes() == b""
+    (tmp_path / "none").unlink()
+
+    size = 9_000_000
+    head = tar.encode_header("chat", "folder", 0o755, 0) + tar.encode_header("chat/payload.json", "file", 0o644, size)
+    content = head + bytes(size) + tar.padding(size)
+    (tmp_path / "p").write_bytes(zstandard.compress(content + tar.ending(len(content))))
+    with pytest.raises(BoxError, match="too many files for a box"):
+        sign_payload(tmp_path / "p", tmp_path / "a.fpk", key.private)
+    assert list(tmp_path.iterdir()) == [tmp_path / "p"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs umask")

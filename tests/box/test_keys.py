@@ -203,6 +203,10 @@ def test_files_that_are_no_public_key(tmp_path: Path, key: KeyPair) -> None:
     assert "keygen" in caught.value.hint
     with pytest.raises(KeyFileError, match="no private key"):
         load_private_key(key.public_file, Passphrase())
+    (tmp_path / "k.pem").write_text(text[text.index("-----BEGIN") :])
+    (tmp_path / "k.pem").chmod(0o644)
+    with pytest.raises(KeyFileError, match="no private key"):  # and not that others can read it
+        load_private_key(tmp_path / "k.pem", Passphrase())
     with pytest.raises(KeyFileError, match="there is no key"):
         key_id("hello")
 

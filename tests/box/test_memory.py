@@ -22,12 +22,12 @@ SIZE = 300 * 2**20
 UNPACK = """
 import sys
 from pathlib import Path
-from flatpack_build.box import container, extract, keys
+from flatpack_build.box import checked, container, extract, keys
 
 box, out, public = map(Path, sys.argv[1:])
 trusted = [keys.load_public_key(public)]
 container.verify_box(box, trusted)
-container.verify_contents(box, trusted)
+checked.verify_contents(box, trusted)
 extract.extract_verified(box, out, trusted, allow_unlisted=True, durable=False)
 print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 // 1000_000)
 """

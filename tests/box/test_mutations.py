@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from flatpack_build.box import contents
-from flatpack_build.box.container import SEPARATOR, verify_box, verify_contents
+from flatpack_build.box.checked import verify_contents
+from flatpack_build.box.container import SEPARATOR, verify_box
 from flatpack_build.box.extract import extract_verified
 from flatpack_build.box.packing import PayloadEntry
 from flatpack_build.box.signature import SignatureHash

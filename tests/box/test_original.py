@@ -11,7 +11,8 @@ import pytest
 import zstandard
 from cryptography.exceptions import InvalidSignature
 
-from flatpack_build.box.container import verify_box, verify_contents
+from flatpack_build.box.checked import verify_contents
+from flatpack_build.box.container import verify_box
 from flatpack_build.box.contents import find_payload_manifest, open_box
 from flatpack_build.box.description import describe_open_box
 from flatpack_build.box.packing import PayloadEntry

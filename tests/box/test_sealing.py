@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from flatpack_build.box.container import sign_payload, verify_box, verify_contents
+from flatpack_build.box.checked import verify_contents
+from flatpack_build.box.container import sign_payload, verify_box
 from flatpack_build.box.extract import extract_verified
 from flatpack_build.box.sealing import (
     Identity,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import stat
 import tarfile
 from pathlib import Path
@@ -164,6 +165,22 @@ def test_keys_are_added_listed_and_removed(tmp_path: Path, key: KeyPair, other_k
     folder.remove(found)
     assert folder.keys() == ([], [])
     assert folder.find("ci") == [] == folder.find(other_key.public.key_id[:7])
+    folder.add(tmp_path / "x.pem", name="ci", flatpacks=["b"], development=False)
+    assert [(each.name, each.flatpacks) for each in folder.keys()[0]] == [("ci", ("b",))]
+
+
+@pytest.mark.parametrize("line", ["key = []", 'key = [{{name = "old", id = "{id}", flatpacks = ["a"]}}]'])
+def test_lines_that_a_person_wrote_in_another_form_are_kept(
+    tmp_path: Path, key: KeyPair, other_key: KeyPair, line: str
+) -> None:
+    folder = TrustFolder(tmp_path / "trusted", "user")
+    folder.folder.mkdir()
+    shutil.copyfile(released(other_key, tmp_path / "x.pem"), folder.folder / "old.pub.pem")
+    (folder.folder / "trust.toml").write_text(f"# mine\n{line.format(id=other_key.public.key_id)}\n")
+    folder.add(released(key, tmp_path / "new.pub.pem"), name=None, flatpacks=["b"], development=False)
+    old = ("a",) if "old" in line else ("*",)
+    assert [(each.name, each.flatpacks) for each in folder.keys()[0]] == [("new", ("b",)), ("old", old)]
+    assert (folder.folder / "trust.toml").read_text().startswith("# mine\n")
 
 
 def test_adding_again_changes_what_it_may_sign_and_keeps_a_persons_words(tmp_path: Path, key: KeyPair) -> None:

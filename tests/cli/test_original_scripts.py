@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from flatpack_build.box.container import verify_contents
+from flatpack_build.box.checked import verify_contents
 from flatpack_build.box.keys import load_private_key, load_public_key
 from flatpack_build.box.passphrase import Passphrase
 from tests.box.original import original_box, original_folder, original_payload, original_verify

@@ -80,6 +80,13 @@ def test_every_box_has_both_inside_and_beside(small: Project) -> None:
         assert {"python", "flatpack-build", "zstandard", "jinja2"} <= tool_versions(without).keys()
 
 
+def test_what_comes_out_of_the_box_is_what_it_says(small: Project, tmp_path: Path) -> None:
+    small.flatpack("unbox", "small", "--local", "--target", "pi5", "--to", str(tmp_path / "small"))
+    for name, digest in subjects_of(read_statement(inside(small.root / BOX, "provenance.json"))).items():
+        assert Digest.of_file(tmp_path / "small" / name) == digest
+    assert (tmp_path / "small" / "greeting.txt").is_file() and os.access(tmp_path / "small" / "build.sh", os.X_OK)
+
+
 def test_the_action_keys_beside_are_those_of_the_build(small: Project) -> None:
     actions = json.loads((small.root / f"{BOX}.provenance.json").read_text())["predicate"]["buildDefinition"][
         "internalParameters"

@@ -16,7 +16,8 @@ import zstandard
 
 from flatpack_build import fs, gguf
 from flatpack_build.box import contents, tar
-from flatpack_build.box.container import sign_payload, verify_contents
+from flatpack_build.box.checked import verify_contents
+from flatpack_build.box.container import sign_payload
 from flatpack_build.box.description import describe_open_box
 from flatpack_build.box.documents import summarise_provenance, summarise_sbom
 from flatpack_build.box.extract import FolderSink, extract_verified
