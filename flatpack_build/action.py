@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -49,7 +50,7 @@ class Action:
     def step(self) -> str:
         return self.params.step
 
-    @property
+    @cached_property
     def needs(self) -> tuple[str, ...]:
         """The names of the actions whose outputs it takes, sorted, each once."""
         return tuple(sorted({source.action for source in self.inputs.values() if isinstance(source, Output)}))

@@ -19,6 +19,7 @@ from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.last import last_file, read_last, write_last
+from flatpack_build.pinned import check_pinned
 from flatpack_build.record import ActionLine, Record
 from flatpack_build.runner import Ran, Runner
 from flatpack_build.source_files import SourceFiles
@@ -100,9 +101,12 @@ class Builder:
         if not all(need in self.outcomes or self.check(need) for need in self._actions[name].needs):
             return False
         try:
-            parts, _ = self._parts(name)
+            parts, inputs = self._parts(name)
             result = self._runner.cache.get(action_key(parts))
-            if result is None or not self._has_tree(result):
+            if result is None:
+                check_pinned(self._graphs[name].flatpack, self._actions[name], inputs)
+                return False
+            if not self._has_tree(result):
                 return False
             if name in self._boxes and not self._box_stands(name, result):
                 return False

@@ -54,3 +54,16 @@ class ActionKey(str):
 def canonical_json(value: Json) -> bytes:
     """One value, one spelling: sorted keys, no spaces, UTF-8. What keys and trees are hashed from."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sealed(data: bytes) -> bytes:
+    """``data`` with its digest before it: for what is kept, believed when it is read back, and not named by its digest."""
+    return Digest.of_bytes(data).encode() + b"\n" + data
+
+
+def unsealed(data: bytes) -> bytes:
+    """What was ``sealed``. Raises ``ValueError`` when a bit of it has flipped, or some of it is gone."""
+    digest, _, content = data.partition(b"\n")
+    if digest != Digest.of_bytes(content).encode():
+        raise ValueError("damaged")
+    return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flatpack_build.action import Output
 from flatpack_build.digest import Digest
@@ -12,6 +12,7 @@ from flatpack_build.estimate import Estimate, Run, estimate
 from flatpack_build.explain import INPUT, Verdict
 from flatpack_build.inspection import Inspection
 from flatpack_build.judge import Judgement, twins
+from flatpack_build.reasons import same_as
 from flatpack_build.store.folders import load_tree
 from flatpack_build.store.protocol import ActionResult, Store
 
@@ -20,7 +21,8 @@ COUNTED: tuple[Verdict, ...] = ("would run", "may run", "fails", "cached", "up t
 
 @dataclass(frozen=True)
 class PlannedAction:
-    """``estimate`` is for actions that run, ``None`` where no past run tells; ``size`` is that of a result that exists."""
+    """``estimate`` is for actions that run, ``None`` where no past run tells; ``size`` is that of a result that exists
+    and was looked up."""
 
     flatpack: str
     action: str
@@ -53,26 +55,38 @@ def dry_run(inspection: Inspection, names: Sequence[str]) -> DryRun:
     """What ``doit build:<names>`` would do. Raises ``FlatpackError``."""
     flatpacks = inspection.flatpacks(names)
     wanted: dict[str, set[str]] = {}
-    for selected in inspection.select(names):
+    selection = inspection.select(names)
+    untouched = inspection.untouched(selection)
+    for selected in selection:
         closure = inspection.graph(selected.flatpack).closure(selected.actions)
         wanted.setdefault(selected.flatpack, set()).update(closure)
     history = History(inspection.store, inspection.cache.results)
     actions: list[PlannedAction] = []
     packs = False
     judged = {
-        flatpack: {name: item for name, item in inspection.judgements(flatpack).items() if name in closure}
+        flatpack: {
+            name: replace(item, verdict="up to date") if name in untouched else item
+            for name, item in inspection.judgements(flatpack).items()
+            if name in closure
+        }
         for flatpack, closure in wanted.items()
+        if not untouched.issuperset(closure)
     }
     shared = twins(item for judgements in judged.values() for item in judgements.values())
-    for flatpack, judgements in judged.items():
+    for flatpack, needed in wanted.items():
+        if flatpack not in judged:  # a build would not look at its actions, and no more is done here
+            packs = True
+            everything = inspection.graph(flatpack).actions
+            actions += [PlannedAction(flatpack, name, "up to date", "") for name in everything if name in needed]
+            continue
+        judgements = judged[flatpack]
         reasons = inspection.reasons(flatpack)
         estimates = _estimates(judgements, inspection, flatpack, history)
         for name, judgement in judgements.items():
             packs = packs or judgement.action.step == "pack"
             if name in shared:
                 size = estimates[name].size if name in estimates else 0
-                reason = f"it is the same as {shared[name]}, which would run"
-                actions.append(PlannedAction(flatpack, name, "cached", reason, None, size))
+                actions.append(PlannedAction(flatpack, name, "cached", same_as(shared[name]), None, size))
                 continue
             reason = "" if judgement.verdict == "up to date" else reasons.reason(name)
             size = judgement.result.size if judgement.result is not None else 0

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from flatpack_build.digest import Json
+from flatpack_build.digest import Digest, Json
 from flatpack_build.tree import Tree, TreeEntry
 
 Parts: TypeAlias = Sequence[tuple[str, Json]]
-How: TypeAlias = Literal["changed", "added", "removed"]
+How: TypeAlias = Literal["changed", "added", "removed", "renamed"]
 Verdict: TypeAlias = Literal["up to date", "cached", "would run", "may run", "fails"]
 """What a build would do with an action.
 
@@ -43,7 +43,9 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class FileChange:
-    """One file of an input. ``before`` and ``after`` are what the trees say of it, ``lines`` the diff of a small text."""
+    """One file of an input. ``before`` and ``after`` are what the trees say of it, ``lines`` the diff of a small text.
+
+    Of a file that is ``renamed``, ``path`` is the new one; it may have become executable, or ceased to be."""
 
     path: str
     how: How
@@ -136,6 +138,9 @@ def _value_changes(path: str, before: Json, after: Json, how: How) -> Iterator[V
     elif how == "changed" and isinstance(old, list) and isinstance(new, list):
         gone = [item for item in old if item not in new]
         came = [item for item in new if item not in old]
+        if len(gone) == len(came) == 1 and isinstance(gone[0], Mapping) and isinstance(came[0], Mapping):
+            yield from _value_changes(f"{path}[{new.index(came[0])}]", gone[0], came[0], how)  # one table was edited
+            return
         if not gone and not came:  # only their order, or how often
             yield ValueChange(path, how, old, new)
         yield from (ValueChange(path, "removed", item) for item in gone)
@@ -147,13 +152,22 @@ def _value_changes(path: str, before: Json, after: Json, how: How) -> Iterator[V
 
 
 def tree_changes(before: Tree, after: Tree) -> tuple[FileChange, ...]:
-    """The files that differ, sorted by path."""
+    """The files that differ, sorted by path. One that has gone and one that has come with the same bytes are one."""
     old = {entry.path: entry for entry in before.entries}
     new = {entry.path: entry for entry in after.entries}
+    gone: dict[Digest, list[TreeEntry]] = {}
+    for path in sorted(old.keys() - new.keys(), reverse=True):
+        if old[path].size:  # all empty files are alike
+            gone.setdefault(old[path].digest, []).append(old[path])
+    come = sorted(new.keys() - old.keys())
+    renamed = {path: gone[new[path].digest].pop() for path in come if gone.get(new[path].digest)}
+    moved = {entry.path for entry in renamed.values()}
     found = []
-    for path in sorted({*old, *new}):
+    for path in sorted({*old, *new} - moved):
         first, second = old.get(path), new.get(path)
-        if first is None:
+        if path in renamed:
+            found.append(FileChange(path, "renamed", renamed[path], second))
+        elif first is None:
             found.append(FileChange(path, "added", None, second))
         elif second is None:
             found.append(FileChange(path, "removed", first, None))

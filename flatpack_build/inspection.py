@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from flatpack_build import events
+from flatpack_build.box.container import SUFFIX
 from flatpack_build.box.model_signing import ModelSigner
 from flatpack_build.box.signer import KeySigner
 from flatpack_build.box_maker import BoxMaker
@@ -24,6 +26,7 @@ from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import BoxPlan, Graph
 from flatpack_build.judge import Judgement, judge
 from flatpack_build.last import Last, last_file, read_last
+from flatpack_build.naming import flatpack_name
 from flatpack_build.planner import Planner
 from flatpack_build.project import Project
 from flatpack_build.reasons import Reasons
@@ -36,27 +39,31 @@ from flatpack_build.versions import tool_version
 _NAME = re.compile(r"(?:(?P<step>[^:/@]+):)?(?P<flatpack>[^:/@]+)(?:/(?P<part>[^@]*))?(?:@(?P<target>.*))?")
 Forgotten = Callable[[Collection[Graph]], Collection[str]]
 """Which actions of some graphs run again whatever their keys say (``doit forget``)."""
+Fresh = Callable[[str, Collection[str]], bool]
+"""Whether a build of a flatpack's boxes for some targets (none: for all) would see by its stamp that nothing has changed."""
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What a name stands for: one action, or (``group``) those that a box or a flatpack needs."""
+    """What a name stands for: one action, or (``group``) those that a box or a flatpack needs; ``target`` is the box's."""
 
     flatpack: str
     actions: tuple[str, ...]
     group: bool
+    target: str = ""
 
 
 class Inspection:
-    """Looks at one project. Each flatpack is read and judged when it is first asked for."""
+    """Looks at one project. Each flatpack is read and judged when it is first asked for, and that is reported."""
 
     def __init__(
-        self, project: Project, forgotten: Forgotten, *, versions: Callable[[str], str] = tool_version
+        self, project: Project, forgotten: Forgotten, fresh: Fresh, *, versions: Callable[[str], str] = tool_version
     ) -> None:
         self.project = project
         self.store = LocalStore(project.cache)
         self.cache = LocalActionCache(project.cache)
         self._forgotten = forgotten
+        self._fresh = fresh
         self.version = versions
         self._planner = Planner(project, keep=False)
         self._runner = Runner(self.store, self.cache, LocalExecutor({}), Scratch(project.cache))
@@ -64,6 +71,7 @@ class Inspection:
         self._digest_caches: dict[str, DigestCache] = {}
         self._builders: dict[str, Builder] = {}
         self._judged: dict[str, Mapping[str, Judgement]] = {}
+        self._asked = 0
 
     # --- names
 
@@ -75,10 +83,12 @@ class Inspection:
     def flatpacks(self, names: Sequence[str]) -> list[str]:
         """The flatpacks that the names are about; all of the warehouse without names. Raises ``UsageError``."""
         if not names:
-            return self.project.flatpacks()
+            everything = self.project.flatpacks()
+            self._asked = len(everything)
+            return everything
         found: dict[str, None] = {}
         for name in names:
-            match = _NAME.fullmatch(name)
+            match = _NAME.fullmatch(self._task(name))
             if match is None:
                 raise UsageError(f"{name!r} is no task and no flatpack", hint="see: doit list --all")
             flatpack = match["flatpack"]
@@ -87,21 +97,24 @@ class Inspection:
             else:
                 self.project.flatpack_folder(flatpack)
                 found[flatpack] = None
+        self._asked = max(self._asked, len(found))
         return list(found)
 
     def select(self, names: Sequence[str]) -> list[Selected]:
         """The actions that names stand for: ``compress:chat@pi5``, ``build:chat@pi5``, ``build:chat``, ``chat``,
-        ``chat@pi5``, or a pattern with ``*``. Flatpacks without a lock are left out.
+        ``chat@pi5``, or a pattern with ``*``; the path of a box or of a flatpack's folder. Flatpacks without a lock are
+        left out. A pattern without a colon means flatpacks and boxes, not their single actions.
 
         Raises ``FlatpackError`` for what there is not.
         """
+        names = [self._task(name) for name in names]
         flatpacks = [name for name in self.flatpacks(names) if self.locked(name)]
         found: dict[Selected, None] = {}
         matched: set[str] = set()
         for flatpack in flatpacks:
             known = _known(self.graph(flatpack))
             for name in names or [flatpack]:
-                for hit in fnmatch.filter(known, name) if _is_pattern(name) else [name] * (name in known):
+                for hit in _matching(known, name) if _is_pattern(name) else [name] * (name in known):
                     found[known[hit]] = None
                     matched.add(name)
         for name in names:
@@ -115,6 +128,17 @@ class Inspection:
         return UsageError(
             f"there is no task {name!r}", hint=f"did you mean {near[0]!r}?" if near else "see: doit list --all"
         )
+
+    def _task(self, name: str) -> str:
+        """The name that is meant by a path. Raises ``UsageError``."""
+        if not name.endswith(SUFFIX):
+            return flatpack_name(self.project, name)
+        file = os.path.basename(name)
+        for flatpack in filter(self.locked, self.project.flatpacks()):
+            for box in self.graph(flatpack).boxes:
+                if box.file_name == file:
+                    return f"build:{flatpack}@{box.target}"
+        raise UsageError(f"no flatpack of this warehouse makes a box {file}", hint="see: flatpack list")
 
     def need_lock(self, flatpack: str) -> None:
         """Raises ``LockError`` where there is no lock."""
@@ -131,6 +155,7 @@ class Inspection:
         """Raises ``FlatpackError``."""
         if flatpack not in self._graphs:
             self._graphs[flatpack] = self._planner.graph(flatpack)
+            events.progress(len(self._graphs), self._asked, "flatpacks")
         return self._graphs[flatpack]
 
     def plan_files(self, flatpack: str) -> tuple[str, ...]:
@@ -171,7 +196,22 @@ class Inspection:
             graph = self.graph(flatpack)
             forced = self._forgotten([graph])
             self._judged[flatpack] = judge(self.builder(flatpack), self._runner, graph, forced, self.last(flatpack))
+            events.progress(len(self._judged), self._asked, "flatpacks")
         return self._judged[flatpack]
+
+    def untouched(self, selection: Collection[Selected]) -> frozenset[str]:
+        """The actions that a build of this selection would not even look at: nothing that their boxes were last built
+        from has changed, so it does not matter what the cache still has. Where a single action is asked for, all are."""
+        if not all(selected.group for selected in selection):
+            return frozenset()
+        found: set[str] = set()
+        for selected in selection:
+            graph = self.graph(selected.flatpack)
+            if not self._forgotten([graph]) and self._fresh(
+                selected.flatpack, [selected.target] * bool(selected.target)
+            ):
+                found |= graph.closure(selected.actions)
+        return frozenset(found)
 
     def reasons(self, flatpack: str) -> Reasons:
         """Raises ``FlatpackError``."""
@@ -223,6 +263,13 @@ def _is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
 
 
+def _matching(known: Mapping[str, Selected], pattern: str) -> list[str]:
+    """Of a flatpack that matches as a whole, nothing else is said."""
+    hits = [name for name in fnmatch.filter(known, pattern) if ":" in pattern or known[name].group]
+    whole = [name for name in hits if known[name].group and not known[name].target]
+    return whole[:1] or hits
+
+
 def _known(graph: Graph) -> dict[str, Selected]:
     """Everything in a graph that has a name."""
     flatpack = graph.flatpack
@@ -231,6 +278,8 @@ def _known(graph: Graph) -> dict[str, Selected]:
     known |= {flatpack: everything, f"build:{flatpack}": everything}
     for box in graph.boxes:
         closure = graph.closure([box.pack])
-        group = Selected(flatpack, tuple(name for name in graph.actions if name in closure), group=True)
+        group = Selected(
+            flatpack, tuple(name for name in graph.actions if name in closure), group=True, target=box.target
+        )
         known |= {f"{flatpack}@{box.target}": group, f"build:{flatpack}@{box.target}": group}
     return known

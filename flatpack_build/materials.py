@@ -5,7 +5,6 @@ Plain data that the plan writes and the pack step reads, as one JSON text. Knows
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +71,15 @@ class Materials:
     steps: tuple[StepUse, ...] = ()
 
     def encode(self) -> str:
-        return canonical_json(dataclasses.asdict(self)).decode()
+        # By hand: dataclasses.asdict copies each value deeply, and a walk of a large warehouse comes here for every box.
+        value = {
+            **vars(self),
+            "model": vars(self.model) if self.model else None,
+            "sources": [vars(source) for source in self.sources],
+            "wheels": [vars(wheel) for wheel in self.wheels],
+            "steps": [vars(step) for step in self.steps],
+        }
+        return canonical_json(value).decode()
 
     @classmethod
     def decode(cls, text: str) -> Materials:

@@ -9,18 +9,22 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flatpack_build import __version__
-from flatpack_build.digest import Digest, Json, canonical_json
+from flatpack_build.digest import Digest, Json, canonical_json, sealed, unsealed
 from flatpack_build.errors import PlanError, SourceError
 from flatpack_build.fs import atomic_write
 from flatpack_build.graph import Graph
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
 from flatpack_build.stamps import Signature, settled, signature
+
+if TYPE_CHECKING:
+    from flatpack_build.manifest.profile import Profile
 
 _FORMAT = 1
 SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
@@ -84,6 +88,7 @@ class Planner:
     def __init__(self, project: Project, *, keep: bool = True) -> None:
         self._project = project
         self._keep = keep
+        self._profiles: dict[str, tuple[list[Signature], Profile]] = {}
         self.read: dict[str, tuple[str, ...]] = {}
         """Flatpack -> the files whose content decides what its graph looks like."""
         self.seen: dict[str, dict[str, Signature]] = {}
@@ -100,7 +105,7 @@ class Planner:
         files = list_files(folder, seen)
         kept = self._kept_file(name)
         try:
-            value = json.loads(kept.read_bytes())
+            value = json.loads(unsealed(kept.read_bytes()))
             seen.update((path, signature(path)) for path in value["read"] if path != _HOST)
             if value["made from"] == self._made_from(name, files, value["read"]):
                 self.seen[name] = seen
@@ -121,6 +126,15 @@ class Planner:
 
     def _kept_file(self, name: str) -> Path:
         return self._project.build / "plans" / f"{name}.json"
+
+    def _profile(self, target: str, load: Callable[[str, Sequence[Path]], Profile]) -> Profile:
+        """Read once for all flatpacks, as long as its files stay as they are. Raises ``PlanError``, ``ManifestError``."""
+        folders = profile_folders(self._project)
+        seen = [signature(f"{folder}/{target}.toml") for folder in folders]
+        known = self._profiles.get(target)
+        if known is None or known[0] != seen or not all(settled(status, time.time_ns()) for status in seen):
+            known = self._profiles[target] = seen, load(target, folders)
+        return known[1]
 
     def _made_from(self, name: str, files: tuple[str, ...], read: Collection[str]) -> Json:
         """Everything that decides the plan, digested. ``read`` are the files whose content went into it."""
@@ -153,7 +167,7 @@ class Planner:
                 read.add(_HOST)
                 continue
             try:
-                profiles[target] = load_profile(target, profile_folders(self._project))
+                profiles[target] = self._profile(target, load_profile)
             except PlanError as error:
                 raise PlanError(
                     error.message, place=document.value_place(("targets", index)), hint=error.hint
@@ -203,7 +217,7 @@ class Planner:
         }
         if self._keep:
             with contextlib.suppress(OSError):  # where it cannot be kept it is made anew each time
-                atomic_write(kept, canonical_json(value))
+                atomic_write(kept, sealed(canonical_json(value)))
         return graph
 
 

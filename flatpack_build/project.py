@@ -20,6 +20,7 @@ from flatpack_build.manifest.document import Document, read_document
 from flatpack_build.manifest.wording import describe, did_you_mean, toml_text
 
 SETTINGS_FILE = "pyproject.toml"
+MANIFEST_FILE = "flatpack.toml"
 TABLE = ("tool", "flatpack-build")
 NOT_FLATPACKS = frozenset({"template", "legacy"})
 """Folders of a warehouse that are no flatpacks."""
@@ -86,24 +87,24 @@ class Project:
     root: Path
     settings: Settings = Settings()
 
-    @property
+    @cached_property
     def warehouse(self) -> Path:
         return self._path(self.settings.warehouse)
 
-    @property
+    @cached_property
     def targets(self) -> Path:
         return self._path(self.settings.targets)
 
-    @property
+    @cached_property
     def build(self) -> Path:
         return self._path(self.settings.build)
 
-    @property
+    @cached_property
     def stamps(self) -> Path:
         """What finished builds looked at."""
         return self.build / "stamps"
 
-    @property
+    @cached_property
     def dist(self) -> Path:
         return self._path(self.settings.dist)
 
@@ -175,7 +176,7 @@ class Project:
         raise UsageError(message, hint=f"known flatpacks: {shown}" if known else "the warehouse is empty")
 
     def _has_manifest(self, name: str) -> bool:
-        return (self.warehouse / name / "flatpack.toml").is_file()
+        return (self.warehouse / name / MANIFEST_FILE).is_file()
 
     def _path(self, text: str) -> Path:
         return Path(os.path.abspath(self.root / Path(text).expanduser()))

@@ -171,15 +171,6 @@ def needs(inspection: Inspection, name: str) -> Needs:
 
 
 def _named(inspection: Inspection, name: str) -> tuple[str, Graph, frozenset[str]]:
-    if name.endswith(".fpk"):
-        file = os.path.basename(name)
-        for flatpack in inspection.project.flatpacks():
-            if inspection.locked(flatpack):
-                graph = inspection.graph(flatpack)
-                for box in graph.boxes:
-                    if box.file_name == file:
-                        return flatpack, graph, graph.closure([box.pack])
-        raise UsageError(f"no flatpack of this warehouse makes a box {file}", hint="see: flatpack list")
     for flatpack in inspection.flatpacks([name]):
         inspection.need_lock(flatpack)
     (selected,) = inspection.select([name])[:1]

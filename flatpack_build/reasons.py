@@ -121,19 +121,26 @@ class Reasons:
             return 0
 
     def _with_lines(self, file: FileChange, source: Input | None) -> FileChange:
-        path = file.path
-        if isinstance(source, SourceTree):
-            path = os.path.join(source.root, file.path)
-        elif isinstance(source, SourceFile):
-            path = source.path
-        shown = os.path.relpath(path, self.root) if path.startswith(os.sep) else path
+        path = self._path(file.path, source)
+        shown = self._shown(path)
+        before = file.before
+        if before is not None and file.how == "renamed":
+            before = replace(before, path=self._shown(self._path(before.path, source)))
         lines: tuple[str, ...] = ()
         if file.before is not None and file.after is not None:
-            before = self._content(file.before, None)
-            after = self._content(file.after, path)
-            if before is not None and after is not None:
-                lines = text_diff(before, after)
-        return replace(file, path=shown, lines=lines)
+            old = self._content(file.before, None)
+            new = self._content(file.after, path)
+            if old is not None and new is not None:
+                lines = text_diff(old, new)
+        return replace(file, path=shown, before=before, lines=lines)
+
+    def _path(self, name: str, source: Input | None) -> str:
+        if isinstance(source, SourceTree):
+            return os.path.join(source.root, name)
+        return source.path if isinstance(source, SourceFile) else name
+
+    def _shown(self, path: str) -> str:
+        return os.path.relpath(path, self.root) if path.startswith(os.sep) else path
 
     def _content(self, entry: TreeEntry, path: str | None) -> bytes | None:
         """The bytes of a small file: from the user's own, or as they were when they were built from."""
@@ -157,7 +164,7 @@ class Reasons:
     ) -> str:
         name = judgement.action.name
         if judgement.error is not None:
-            return judgement.error.message
+            return judgement.error.shown(self.root)
         if judgement.verdict == "fails":
             return f"it needs {_list(self._failing(judgement))}, which cannot be built"
         if judgement.verdict == "up to date":
@@ -210,6 +217,11 @@ class Reasons:
         sure = [need for need in judgement.waits_for if self.judgements[need].verdict == "would run"]
         needs = sure or judgement.waits_for
         return f"depends on {_list(needs)}, which {'would' if sure else 'may'} run"
+
+
+def same_as(other: str) -> str:
+    """The reason of an action for which another one of the same key runs."""
+    return f"it is the same as {other}, which would run"
 
 
 def _name(source: Input | None) -> str:

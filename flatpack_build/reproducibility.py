@@ -18,7 +18,7 @@ from typing import Literal
 from flatpack_build.action import Action, Input, SourceFile, SourceTree
 from flatpack_build.builder import Builder
 from flatpack_build.digest import ActionKey
-from flatpack_build.errors import SourceError, VerificationError
+from flatpack_build.errors import SourceError, StepError, VerificationError
 from flatpack_build.events import Listener
 from flatpack_build.executor.local import Conditions, LocalExecutor
 from flatpack_build.executor.protocol import Job
@@ -29,7 +29,9 @@ from flatpack_build.params import Params, RunParams
 from flatpack_build.store.folders import kind_of, lay_out, load_tree, take_folder
 from flatpack_build.store.local import LocalStore
 from flatpack_build.store.protocol import Store
+from flatpack_build.surroundings import surroundings
 from flatpack_build.tree import Tree, TreeEntry
+from flatpack_build.undeclared import explained
 
 How = Literal["run twice", "pinned by the lock", "same as another"]
 _LATER = "+400d"  # of the second run's clock: another day, month and year
@@ -167,11 +169,11 @@ class Verifier:
     def _run_twice(self, action: Action, given: Mapping[str, _Given], listener: Listener) -> Tree:
         first, second = self._folders
         started = time.time()
-        self._run(action.name, action.params, given, first, self._plain(first), listener)
+        self._run(action, action.params, given, first, self._plain(first), listener)
         if self._clock is None:  # no other clock to be had: at least another second on this one
             time.sleep(max(0.0, int(started) + 1.05 - time.time()))
         params, conditions = self._strange(action.params, second)
-        self._run(action.name, params, given, second, conditions, listener)
+        self._run(action, params, given, second, conditions, listener)
         _compare(action.name, first / "out", second / "out")
         tree = take_folder(self._own, first / "out")
         remove_tree(first)
@@ -180,7 +182,7 @@ class Verifier:
 
     def _run(
         self,
-        name: str,
+        action: Action,
         params: Params,
         given: Mapping[str, _Given],
         folder: Path,
@@ -194,7 +196,13 @@ class Verifier:
             inputs[key] = folder / "in" / key.replace("/", "-")
             item.stage(inputs[key])
         executor = LocalExecutor(self._environment, conditions=conditions)
-        executor.run(Job(name, params, inputs, folder / "out"), listener)
+        try:
+            executor.run(Job(action.name, params, inputs, folder / "out"), listener)
+        except StepError as error:
+            around = surroundings(action, self._graph.actions.values())
+            if around is None:
+                raise
+            raise explained(error, around, None) from error
 
     @staticmethod
     def _plain(folder: Path) -> Conditions:

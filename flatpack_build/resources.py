@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = {"targets": "targets", "schemas": "schemas", "template": "warehouse/template"}
 
 
+@functools.cache
 def builtin_folder(kind: Literal["targets", "schemas", "template"]) -> Path:
     """The folder of ``kind``: inside the installed package, or in the checkout that the package is part of.
 

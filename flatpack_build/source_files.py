@@ -24,6 +24,7 @@ class SourceFiles:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: dict[str, TreeEntry] = {}
+        self._digests: dict[str, DigestCache] = {}
 
     def entry(self, path: str, digests: DigestCache) -> TreeEntry:
         """A file as it was when this build first looked: all actions of one build see the same. Raises ``SourceError``."""
@@ -31,6 +32,7 @@ class SourceFiles:
         if entry is None:
             digest, status = digests.digest(path)
             entry = self._entries[path] = TreeEntry(path, kind_of(status.st_mode), status.st_size, digest)
+            self._digests[path] = digests
         return entry
 
     def tree(self, source: SourceTree, digests: DigestCache) -> Tree:
@@ -59,6 +61,8 @@ class SourceFiles:
                 f"{path} cannot be read any more: {error.strerror}", hint="it was there when this build began"
             ) from error
         if taken != digest:
+            if path in self._digests:
+                self._digests[path].forget(path)
             raise SourceError(f"{path} was changed while it was being built from", hint="build again")
 
     def take_in_tree(self, root: str, tree: Tree) -> None:

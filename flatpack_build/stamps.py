@@ -75,8 +75,10 @@ class Stamps:
     def _name(self, flatpack: str) -> str:
         return f"{self._folder}/{flatpack}.json"
 
-    def fresh(self, flatpack: str, targets: Collection[str] = ()) -> Stamp | None:
-        """The stamp, if nothing that it saw has changed and it has the boxes of all ``targets`` (none: of its own)."""
+    def fresh(self, flatpack: str, targets: Collection[str] = (), *, relied_on: bool = True) -> Stamp | None:
+        """The stamp, if nothing that it saw has changed and it has the boxes of all ``targets`` (none: of its own).
+
+        That it was ``relied_on`` is noted, so that what its boxes are made of counts as used."""
         try:
             with open(self._name(flatpack), "rb") as file:
                 value = json.loads(file.readline())
@@ -102,7 +104,7 @@ class Stamps:
                 return None
             if any(signature(path) != seen for box in boxes for path, seen in box.beside.items()):
                 return None
-            if not 0 <= time.time() - used < _USE_INTERVAL:
+            if relied_on and not 0 <= time.time() - used < _USE_INTERVAL:
                 with contextlib.suppress(OSError):
                     os.utime(self._name(flatpack))
             return Stamp(boxes, value["actions"])

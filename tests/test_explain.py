@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatpack_build.digest import Digest
+from flatpack_build.digest import Digest, Json
 from flatpack_build.explain import SMALL_TEXT, Change, compare, text_diff, tree_changes
 from flatpack_build.fingerprint import InputDigest, action_key, walk
 from flatpack_build.params import CompressParams, DeviceParams, PackParams, Params
@@ -65,6 +65,15 @@ def test_inside_a_table_only_what_differs_is_named() -> None:
     assert [(value.path, value.how) for value in places.values] == [("b", "removed"), ("c", "added")]
 
 
+def test_of_a_list_of_tables_the_one_that_was_edited_is_looked_into() -> None:
+    steps: Json = [{"step": "compress", "parameters": {"quant": "Q4_0"}}, {"step": "pack"}]
+    edited: Json = [{"step": "compress", "parameters": {"quant": "Q8_0"}}, {"step": "pack"}]
+    (change,) = compare([("parameter steps", steps)], [("parameter steps", edited)])
+    assert [(value.path, value.before, value.after) for value in change.values] == [
+        ("[0].parameters.quant", "Q4_0", "Q8_0")
+    ]
+
+
 @given(
     st.builds(DeviceParams, st.text(), st.text(), st.text(), st.integers(), st.integers(), st.text(), st.text()),
     st.builds(DeviceParams, st.text(), st.text(), st.text(), st.integers(), st.integers(), st.text(), st.text()),
@@ -80,9 +89,22 @@ def entry(path: str, text: str, kind: str = "file") -> TreeEntry:
 
 def test_files_that_came_went_changed_and_became_executable() -> None:
     old = Tree.of([entry("a", "1"), entry("b", "1"), entry("c", "1"), entry("d", "1")])
-    new = Tree.of([entry("b", "2"), entry("c", "1", "exec"), entry("d", "1"), entry("e", "1")])
+    new = Tree.of([entry("b", "2"), entry("c", "1", "exec"), entry("d", "1"), entry("e", "3")])
     found = [(file.path, file.how) for file in tree_changes(old, new)]
     assert found == [("a", "removed"), ("b", "changed"), ("c", "changed"), ("e", "added")]
+
+
+def test_a_file_of_the_same_bytes_under_another_name_was_renamed() -> None:
+    old = Tree.of([entry("a", "1"), entry("b", "1"), entry("empty", ""), entry("z", "2")])
+    new = Tree.of([entry("blank", ""), entry("c", "1", "exec"), entry("z", "3")])
+    found = {file.path: (file.how, file.before and file.before.path) for file in tree_changes(old, new)}
+    assert found == {
+        "b": ("removed", "b"),
+        "blank": ("added", None),
+        "c": ("renamed", "a"),
+        "empty": ("removed", "empty"),
+        "z": ("changed", "z"),
+    }
 
 
 def test_a_diff_says_which_lines_and_shows_a_missing_newline() -> None:

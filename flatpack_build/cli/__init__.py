@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from flatpack_build import __version__
+from flatpack_build.cli.groups import HelpfulGroup
 from flatpack_build.errors import FlatpackError
 
 _COMMANDS = {
@@ -36,8 +37,20 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(HelpfulGroup):
     """Knows the names of all commands, and loads the one that is asked for."""
+
+    guessed = {
+        "plan": "flatpack build --dry-run, or doit plan",
+        "why": "flatpack explain",
+        "clean": "doit clean build:<name>, or flatpack cache gc",
+        "gc": "flatpack cache gc",
+        "stats": "flatpack cache stats",
+        "uses": "flatpack query uses",
+        "needs": "flatpack query needs",
+        "forget": "doit forget build:<name>",
+        "new": "flatpack init, or flatpack create",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -48,17 +61,6 @@ class _Commands(click.Group):
         module, attribute = _COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(module), attribute)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            import difflib  # only for a mistake
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see: flatpack --help"
-            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from flatpack_build.cli.groups import HelpfulGroup
 from flatpack_build.errors import StoreError
 from flatpack_build.limits import Limits, parse_age, parse_size
 from flatpack_build.project import Project, find_project_or_user
@@ -26,12 +27,34 @@ if TYPE_CHECKING:
     from flatpack_build.store.statistics import Statistics
 
 Number = TypeVar("Number", int, float)
+_WIDE = 64
 _NUMBERS = frozenset({"size", "actions"})
 
 
-@click.group()
+class _Care(HelpfulGroup):
+    guessed = {
+        "clean": "flatpack cache gc; to empty it, delete the folder that flatpack cache path names",
+        "clear": "flatpack cache gc; to empty it, delete the folder that flatpack cache path names",
+        "purge": "flatpack cache gc; to empty it, delete the folder that flatpack cache path names",
+        "prune": "flatpack cache gc",
+        "size": "flatpack cache stats",
+        "list": "flatpack cache stats",
+        "info": "flatpack cache stats",
+        "check": "flatpack cache verify",
+        "dir": "flatpack cache path",
+    }
+
+
+@click.group(cls=_Care)
 def cache() -> None:
-    """Look after the cache: see what it holds, keep it small, check that it is whole."""
+    """Look after the cache: see what it holds, keep it small, check that it is whole.
+
+    \b
+    Examples:
+      flatpack cache stats
+      flatpack cache gc --max-size 20GB
+      flatpack cache verify
+    """
 
 
 class _Quantity(click.ParamType[Number]):
@@ -72,7 +95,11 @@ def _counted(number: int, noun: str) -> str:
 
 @cache.command()
 def path() -> None:
-    """Print the folder of the cache."""
+    """Print the folder of the cache.
+
+    \b
+    Example: du -sh "$(flatpack cache path)"
+    """
     click.echo(_project().cache)
 
 
@@ -82,7 +109,13 @@ def path() -> None:
 @cache.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(as_json: bool) -> None:
-    """Show what the cache holds: by step, by last use, and what is biggest."""
+    """Show what the cache holds: by step, by last use, and what is biggest.
+
+    \b
+    Examples:
+      flatpack cache stats
+      flatpack cache stats --json
+    """
     from flatpack_build.store.statistics import take_statistics  # each command loads what it needs
 
     project = _project()
@@ -115,9 +148,14 @@ def _show_statistics(found: Statistics, project: Project) -> None:
             (title, "actions", "size"), [(share.name, f"{share.actions:,}", size_text(share.size)) for share in shares]
         )
     biggest = [
-        (" ".join(big.made_by[:3]) or "(unused)", big.digest.short, size_text(big.size)) for big in found.biggest
+        (_shortened(" ".join(big.made_by[:3]) or "(unused)"), big.digest.short, size_text(big.size))
+        for big in found.biggest
     ]
     _print_rows(("biggest", "sha256", "size"), biggest)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDE else f"{text[: _WIDE - 3]}..."
 
 
 def _limits_text(project: Project) -> str:
@@ -276,6 +314,9 @@ def verify(jobs: int | None, as_json: bool) -> None:
     """Hash everything in the cache and remove what is damaged: the next build makes it again.
 
     The exit status is 1 if anything was.
+
+    \b
+    Example: flatpack cache verify
     """
     from flatpack_build.events import listening  # each command loads what it needs
     from flatpack_build.store.audit import audit

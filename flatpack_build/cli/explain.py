@@ -8,12 +8,13 @@ import click
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="TASK|NAME[@TARGET]...")
+@click.argument("names", nargs=-1, metavar="[TASK|NAME[@TARGET]]...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def explain(names: tuple[str, ...], as_json: bool) -> None:
     """Say why a task would run again, or why not: what changed, from what to what, down to the cause.
 
-    Of a flatpack or a box, only what would not stay as it is. Nothing is run and nothing is written.
+    Of a flatpack or a box, only what would not stay as it is; without a name, of the whole warehouse. Nothing is run
+    and nothing is written.
 
     \b
     Examples:

@@ -21,6 +21,7 @@ def lock(names: tuple[str, ...]) -> None:
     """
     from flatpack_build.executor.local import LocalExecutor  # needed only once there is something to lock
     from flatpack_build.locker import lock_flatpack
+    from flatpack_build.naming import flatpack_name
     from flatpack_build.project import find_project
     from flatpack_build.runner import Runner
     from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
@@ -36,7 +37,7 @@ def lock(names: tuple[str, ...]) -> None:
     register(project)
     use.hold(lambda: view.line("waiting: the cache is being cleaned up"))
     try:
-        for name in names or project.flatpacks():
+        for name in [flatpack_name(project, name) for name in names] or project.flatpacks():
             lock_flatpack(project, name, runner, view)
     finally:
         view.close()

@@ -6,10 +6,23 @@ from pathlib import Path
 
 import click
 
+from flatpack_build.cli.groups import HelpfulGroup
 
-@click.group()
+
+class _Queries(HelpfulGroup):
+    def hint(self, word: str, known: list[str]) -> str:
+        return f"did you mean: flatpack query {'uses' if Path(word).exists() else 'needs'} {word}"
+
+
+@click.group(cls=_Queries)
 def query() -> None:
-    """Ask what depends on what. Nothing is run and nothing is written."""
+    """Ask what depends on what. Nothing is run and nothing is written.
+
+    \b
+    Examples:
+      flatpack query uses warehouse/hello-docs/README.md
+      flatpack query needs hello-docs@pi5
+    """
 
 
 @query.command()
@@ -21,12 +34,15 @@ def uses(file: Path, as_json: bool) -> None:
     \b
     Example: flatpack query uses warehouse/hello-docs/README.md
     """
-    from flatpack_build import listing, query  # doit and the builder are not needed for --help
+    from flatpack_build import query  # doit and the builder are not needed for --help
     from flatpack_build.doit_tasks.commands import open_inspection, style
+    from flatpack_build.doit_tasks.looking import long_look
+    from flatpack_build.listing import answers
     from flatpack_build.project import find_project
 
-    answer = query.uses(open_inspection(find_project(Path.cwd())), file)
-    click.echo(listing.uses_json(answer) if as_json else "\n".join(listing.uses_text(answer, style())))
+    with long_look():
+        answer = query.uses(open_inspection(find_project(Path.cwd())), file)
+    click.echo(answers.uses_json(answer) if as_json else "\n".join(answers.uses_text(answer, style())))
 
 
 @query.command()
@@ -40,9 +56,12 @@ def needs(name: str, as_json: bool) -> None:
       flatpack query needs hello-docs@pi5
       flatpack query needs dist/hello-docs-0.1.0-pi5.fpk
     """
-    from flatpack_build import listing, query
+    from flatpack_build import query
     from flatpack_build.doit_tasks.commands import open_inspection, style
+    from flatpack_build.doit_tasks.looking import long_look
+    from flatpack_build.listing import answers
     from flatpack_build.project import find_project
 
-    answer = query.needs(open_inspection(find_project(Path.cwd())), name)
-    click.echo(listing.needs_json(answer) if as_json else "\n".join(listing.needs_text(answer, style())))
+    with long_look():
+        answer = query.needs(open_inspection(find_project(Path.cwd())), name)
+    click.echo(answers.needs_json(answer) if as_json else "\n".join(answers.needs_text(answer, style())))

@@ -21,9 +21,12 @@ from pathlib import Path
 
 import click
 
+from flatpack_build.errors import ManifestError, PlanError, UsageError
+from flatpack_build.naming import flatpack_name
 from flatpack_build.project import Project, find_project
 
 _NAMED = 2
+_LISTED = 8
 _LAST_LINES = 20
 _GRACE = 2.0  # seconds: on a terminal Ctrl-C reaches the build as well, and it ends by itself
 _LAST_WORDS = 10.0
@@ -40,11 +43,13 @@ class _Line:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME[@TARGET]...")
+@click.argument("names", nargs=-1, metavar="[NAME[@TARGET]]...")
 @click.option("-n", "--jobs", type=click.IntRange(min=1), help="Actions to run at once.  [default: one for each core]")
 @click.option("--locked", is_flag=True, help="Never make flatpack.lock.")
 def watch(names: tuple[str, ...], jobs: int | None, locked: bool) -> int:
     """Build flatpacks, and again whenever one of their files, a profile or a setting changes. Ctrl-C ends it.
+
+    Without a name: all flatpacks of the warehouse.
 
     \b
     Examples:
@@ -54,8 +59,12 @@ def watch(names: tuple[str, ...], jobs: int | None, locked: bool) -> int:
     from flatpack_build.watching import Watch, what_to_watch  # brings the planner: not for --help
 
     project = find_project(Path.cwd())
+    names = tuple(flatpack_name(project, name) for name in names) or tuple(project.flatpacks())
+    if not names:
+        raise UsageError("there is no flatpack to watch", hint="flatpack create makes one")
     flatpacks = list(dict.fromkeys(name.partition("@")[0] for name in names))
     watched = what_to_watch(project, flatpacks)
+    _refuse_unknown_targets(project, names)
     flags = [*(["-n", str(jobs)] if jobs else []), *(["--locked"] if locked else [])]
     environment = _environment(project)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -67,7 +76,8 @@ def watch(names: tuple[str, ...], jobs: int | None, locked: bool) -> int:
             watching = Watch(watched)
             watching.start()
             _wait(subprocess.Popen(command, cwd=project.root, env=environment))
-            click.echo(f"\nwatching {', '.join(flatpacks)}; Ctrl-C ends it")
+            watched_names = ", ".join(flatpacks) if len(flatpacks) <= _LISTED else f"{len(flatpacks)} flatpacks"
+            click.echo(f"\nwatching {watched_names}; Ctrl-C ends it")
             for burst in watching.changes():
                 changed, unlocked = burst - unlocked, set()  # the first build made these itself
                 if changed:
@@ -75,6 +85,20 @@ def watch(names: tuple[str, ...], jobs: int | None, locked: bool) -> int:
     except KeyboardInterrupt:
         click.echo("\nwatching has ended")
     return 0
+
+
+def _refuse_unknown_targets(project: Project, names: Collection[str]) -> None:
+    """Raises ``UsageError`` for a target that a manifest does not name; one that is broken may be mended while watching."""
+    from flatpack_build.planner import Planner  # not for --help
+
+    planner = Planner(project, keep=False)
+    for name in names:
+        flatpack, _, target = name.partition("@")
+        if target:
+            with contextlib.suppress(ManifestError, PlanError):
+                known = planner.targets(flatpack).names
+                if target not in known:
+                    raise UsageError(f"{flatpack} is not built for {target!r}", hint=f"its targets: {', '.join(known)}")
 
 
 def _environment(project: Project) -> Mapping[str, str]:
@@ -163,7 +187,7 @@ def _why_failed(status: int, lines: Sequence[_Line], said: str, complained: str)
     if errors:
         return "\n".join(errors)
     if complained.strip():
-        return complained.strip().removeprefix("ERROR: ")
+        return complained.strip().removeprefix("ERROR: ").removeprefix("error: ")
     if status < 0:
         with contextlib.suppress(ValueError):
             return f"the build was killed by {signal.Signals(-status).name}"

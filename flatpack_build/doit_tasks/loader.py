@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fnmatch
 import os
 import re
@@ -13,14 +14,15 @@ from types import TracebackType
 from typing import Any
 
 from doit import loader as doit_loader
-from doit.action import BaseAction
 from doit.cmd_base import TaskLoader2, opt_dodo
 from doit.cmd_forget import Forget
-from doit.exceptions import BaseFail, InvalidCommand, InvalidDodoFile, TaskError, TaskFailed
+from doit.exceptions import InvalidCommand, InvalidDodoFile
 from doit.task import Task
 
 from flatpack_build.action import Action
 from flatpack_build.companions import companion_paths
+from flatpack_build.doit_tasks.actions import Check, Remove, RunAction
+from flatpack_build.doit_tasks.looking import LongLook
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
@@ -45,50 +47,6 @@ _DOCS = {
     "index": "index the documents",
     "pack": "pack the payload and sign the box",
 }
-
-
-class _RunAction(BaseAction):  # type: ignore[misc]  # doit has no types
-    """Runs one action of the graph as the action of a doit task."""
-
-    def __init__(self, session: Session, name: str) -> None:
-        self._session = session
-        self._name = name
-        self.task: Task | None = None
-        self.out = self.err = self.result = None
-        self.values: dict[str, object] = {}
-
-    def execute(self, out: object = None, err: object = None) -> BaseFail | None:
-        assert self._session.builder is not None
-        try:
-            self._session.builder.run(self._name, self._session.listener(self._name))
-        except FlatpackError as error:
-            return TaskFailed(error.shown(os.fspath(self._session.project.root)))
-        except Exception as error:  # noqa: BLE001 - a bug: doit's threads would lose its traceback
-            return TaskError(f"{self._name}: this is a bug in flatpack-build, please report it", error)
-        return None
-
-
-class _Remove(BaseAction):  # type: ignore[misc]
-    """The clean action of a task: what it left in the project, not what the cache holds."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
-        self.task: Task | None = None
-        self.out = self.err = self.result = None
-        self.values: dict[str, object] = {}
-
-    def __str__(self) -> str:
-        return "remove " + ", ".join(self._paths)
-
-    def execute(self, out: Any = None, err: object = None) -> TaskFailed | None:
-        for path in self._paths:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                return TaskFailed(f"cannot remove {path}: {error.strerror}")
-        return None
 
 
 class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
@@ -204,26 +162,29 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         selected = self._selected(pos_args, own)
         if executes and not fresh.keys() >= set(selected):
             self.session.hold_cache()
-        for name in selected:
-            if name in fresh:
-                tasks += _fresh_groups(name, fresh[name], pos_args)
-            elif planner.lock_file(name).exists():
-                graph = planner.graph(name)
-                if name in whole and self.session.settle(graph, whole[name]):
-                    tasks += _fresh_groups(name, self.session.fresh[name], pos_args)
-                else:
-                    graphs.append(graph)
-            elif executes and self.options.locked:
-                raise LockError(
-                    "there is no lock, and this build may not make one",
-                    place=Place(os.fspath(planner.lock_file(name))),
-                    hint=f"run: flatpack lock {name}, and commit the lock",
-                )
-            elif executes:
-                self._lock(name)
-                graphs.append(planner.graph(name))
-            else:  # what it would need is not known yet, but what it would build is
-                tasks += _bare_groups(name, planner.targets(name).names)
+        with contextlib.closing(LongLook()) as look:
+            for number, name in enumerate(selected, 1):
+                if name in fresh:
+                    tasks += _fresh_groups(name, fresh[name], pos_args)
+                elif planner.lock_file(name).exists():
+                    graph = planner.graph(name)
+                    if name in whole and self.session.settle(graph, whole[name]):
+                        tasks += _fresh_groups(name, self.session.fresh[name], pos_args)
+                    else:
+                        graphs.append(graph)
+                    look.progress(number, len(selected), "flatpacks")
+                elif executes and self.options.locked:
+                    raise LockError(
+                        "there is no lock, and this build may not make one",
+                        place=Place(os.fspath(planner.lock_file(name))),
+                        hint=f"run: flatpack lock {name}, and commit the lock",
+                    )
+                elif executes:
+                    look.close()
+                    self._lock(name)
+                    graphs.append(planner.graph(name))
+                else:  # what it would need is not known yet, but what it would build is
+                    tasks += _bare_groups(name, planner.targets(name).names)
         spread_groups(state, graphs)
         builder = self.session.build(graphs, state.forgotten)
         for graph in graphs:
@@ -286,7 +247,7 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 None,
                 task_dep=[*shown, *graph.actions],
                 has_subtask=True,
-                clean=[_Remove(kept)],
+                clean=[Remove(kept)],
                 doc=f"build all boxes of {name}: {', '.join(box.target for box in graph.boxes)}",
             )
         ]
@@ -308,12 +269,12 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         clean: list[Any] = []
         if action.name in boxes:
             box = self.project.dist / boxes[action.name].file_name
-            clean = [_Remove([os.fspath(path) for path in (box, *companion_paths(box))])]
+            clean = [Remove([os.fspath(path) for path in (box, *companion_paths(box))])]
         return Task(
             action.name,
-            [_RunAction(self.session, action.name)],
+            [RunAction(self.session, action.name)],
             task_dep=list(action.needs),
-            uptodate=[(check, [action.name])],
+            uptodate=[Check(check, action.name)],
             clean=clean,
             subtask_of=f"build:{graph.flatpack}",
             doc=_DOCS[action.step],

@@ -11,6 +11,7 @@ from doit.exceptions import BaseFail, InvalidCommand, UnmetDependency
 from doit.reporter import ConsoleReporter
 
 from flatpack_build.builder import Builder, FinishedBox
+from flatpack_build.doit_tasks.looking import LongLook
 from flatpack_build.errors import FlatpackError
 from flatpack_build.graph import BoxPlan
 from flatpack_build.record import ActionLine
@@ -33,19 +34,25 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         super().__init__(outstream, options)
         self._start = time.monotonic()
         self.view: View = view_for(outstream)
+        self._look = LongLook(self.view)
+        self._looked_at = 0
+        self._tasks = 0
         self._failed: list[str] = []
         self._ran = 0
         self.session.view = self.view
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: Collection[str]) -> None:
+        self._tasks = len(tasks)
         self.session.selected = lambda: _with_dependencies(tasks, selected_tasks)
 
     def execute_task(self, task: Any) -> None:
+        self._look.close()
         if task.actions:
             self.view.start(task.name)
 
     def skip_uptodate(self, task: Any) -> None:
-        pass  # the table says it
+        self._looked_at += 1  # the table says what they are
+        self._look.progress(self._looked_at, self._tasks, "tasks")
 
     def skip_ignore(self, task: Any) -> None:
         self.view.line(f"  ignored  {task.name}")
@@ -83,6 +90,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self.view.line(exception.get_msg())
 
     def complete_run(self) -> None:
+        self._look.close()
         self.view.close()
         for message in self.runtime_errors:
             self.write(f"ERROR: {message}\n")

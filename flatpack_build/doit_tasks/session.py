@@ -44,6 +44,25 @@ def _say_waiting() -> None:
     sys.stderr.write("waiting: the cache is being cleaned up\n")
 
 
+def stamps_of(project: Project) -> Stamps:
+    """Stamps that hold as long as the program, its packages, the settings and the key stay as they are."""
+    packages = [folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))]
+    here = [
+        os.fspath(project.root / "pyproject.toml"),
+        os.fspath(project.signing_key),
+        os.fspath(project.public_key),
+        *([os.fspath(project.model_signing_key)] if project.model_signing_key else []),
+    ]
+    circumstances: Json = [
+        __version__,
+        sys.version,
+        list(os.uname()),
+        [os.fspath(path) for path in (project.root, project.cache, project.dist)],
+        [[path, signature(path)] for path in (*here, *packages)],
+    ]
+    return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(circumstances)))
+
+
 class Session:
     """Made by the loader, closed by the reporter."""
 
@@ -90,23 +109,8 @@ class Session:
 
     @cached_property
     def stamps(self) -> Stamps:
-        """Stamps that hold as long as the program, its packages, the settings and the key stay as they are."""
-        project = self.project
-        packages = [folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))]
-        here = [
-            os.fspath(project.root / "pyproject.toml"),
-            os.fspath(project.signing_key),
-            os.fspath(project.public_key),
-            *([os.fspath(project.model_signing_key)] if project.model_signing_key else []),
-        ]
-        circumstances: Json = [
-            __version__,
-            sys.version,
-            list(os.uname()),
-            [os.fspath(path) for path in (project.root, project.cache, project.dist)],
-            [[path, signature(path)] for path in (*here, *packages)],
-        ]
-        return Stamps(os.fspath(project.stamps), Digest.of_bytes(canonical_json(circumstances)))
+        """Read once: what they hold for is looked at when they are first asked for."""
+        return stamps_of(self.project)
 
     def digests(self, flatpack: str) -> DigestCache:
         """What is known of the digests of a flatpack's files and boxes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -18,6 +19,7 @@ class Step(Protocol):
     def outputs(self) -> tuple[str, ...]: ...
 
 
+@functools.lru_cache(maxsize=4096)
 def takes(pattern: str, output: str) -> bool:
     """Whether an input ``pattern`` names an ``output``: the same path, a part of it, or a folder that holds it."""
     if pattern == output or matches(output, pattern) or covers(output, pattern):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from flatpack_build.digest import Digest
+from flatpack_build.digest import Digest, sealed, unsealed
 from flatpack_build.errors import SourceError
 from flatpack_build.fs import atomic_write
 
@@ -30,7 +30,7 @@ class DigestCache:
         self._known: dict[str, list[int | str]] = {}
         self._changed = False
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(unsealed(path.read_bytes()))
             if value["format"] == _FORMAT:
                 self._known = value["digests"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -87,12 +87,16 @@ class DigestCache:
         self._known[path] = [*_signature(os.stat(path)), digest]
         self._changed = True
 
+    def forget(self, path: str) -> None:
+        """Hash this file anew the next time: it is not what was remembered, whatever its times say."""
+        self._changed = self._known.pop(path, None) is not None or self._changed
+
     def save(self) -> None:
         """Write what was learned, if anything. A failure to write loses time, not correctness, and is let go."""
         if not self._changed:
             return
         try:
-            atomic_write(self._path, json.dumps({"format": _FORMAT, "digests": self._known}).encode())
+            atomic_write(self._path, sealed(json.dumps({"format": _FORMAT, "digests": self._known}).encode()))
         except OSError:
             return
         self._changed = False

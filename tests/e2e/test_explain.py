@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Project, make_project
+from tests.faults.small import small_model
 
 WORDS = """\
 version = "0.1.0"
@@ -202,9 +204,112 @@ def test_what_uses_a_file_and_what_a_box_needs(built: Project) -> None:
     assert not any(path.endswith("laptop.toml") for path in needs["decided_by"])
 
 
+def test_a_pattern_a_path_and_nothing_at_all_are_names_too(built: Project) -> None:
+    words = built.root / "warehouse/words/words.txt"
+    old = words.read_text()
+    words.write_text(old + "fig\n")
+    whole = explained(built, "words")
+    assert whole["assemble:words@pi5"]["state"] == "cached"  # as in the plan: it is the same as that of the laptop
+    for name in ("*", "warehouse/words", "warehouse/words/", "warehouse/words/flatpack.toml"):
+        assert explained(built, name) == whole, name
+    assert explained(built) == whole
+    assert explained(built, "dist/words-0.1.0-pi5.fpk") == explained(built, "build:words@pi5")
+    assert list(explained(built, "device:*")) == ["device:words@laptop", "device:words@pi5"]
+    assert plan(built, "warehouse/words") == plan(built, "words")
+    assert built.flatpack("build", "warehouse/words").stdout.count("dist/words-0.1.0-") == 2
+    words.write_text(old)
+    built.doit("build:words")
+
+
+def test_a_first_build_is_explained_in_a_few_lines(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project", tmp_path / "cache")
+    assert "there are no flatpacks" in project.flatpack("explain").stdout
+    add_words(project)
+    assert "words has no flatpack.lock yet" in project.flatpack("explain").stdout
+    project.flatpack("lock", "words")
+    said = project.flatpack("explain", "words").stdout
+    assert said.count("it has not been built here yet") == 1
+    assert "fetch:" not in said
+    assert "run:words/sorted       would run" in said
+
+
+def test_a_file_with_another_name_was_renamed(built: Project) -> None:
+    folder = built.root / "warehouse/words"
+    (folder / "more.txt").write_text("grape\n")
+    built.doit("build:words")
+    (folder / "more.txt").rename(folder / "other.txt")
+    said = built.flatpack("explain", "words").stdout
+    assert "renamed  warehouse/words/more.txt -> warehouse/words/other.txt" in said
+    (change,) = explained(built, "assemble:words@pi5")["assemble:words@pi5"]["changes"]
+    (file,) = change["files"]
+    assert (file["renamed_from"], file["path"]) == ("warehouse/words/more.txt", "warehouse/words/other.txt")
+    (folder / "other.txt").unlink()
+    built.doit("build:words")
+
+
+def test_what_a_build_does_not_look_at_is_up_to_date_whatever_the_cache_has_lost(built: Project) -> None:
+    assert "up to date" in built.doit("build:words").stdout
+    actions = built.cache / "actions"
+    actions.rename(built.cache / "away")
+    try:
+        assert set(plan(built, "words").values()) == {"up to date"}
+        assert "nothing has changed" in built.flatpack("explain", "words").stdout
+        assert "would run" not in built.flatpack("graph", "words").stdout
+        assert "no longer has" in built.doit("explain", "device:words@pi5").stdout
+        assert plan(built, "device:words@pi5") == {"device:words@pi5": "would run"}
+        assert not actions.exists()
+        assert "8 up to date in" in built.doit("build:words").stdout
+    finally:
+        shutil.rmtree(actions, ignore_errors=True)
+        (built.cache / "away").rename(actions)
+
+
+def test_a_file_that_is_not_what_was_locked_is_known_before_anything_runs(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project", tmp_path / "cache")
+    add_words(project)
+    folder = project.root / "warehouse/words"
+    (folder / "mine.gguf").write_bytes(small_model())
+    (folder / "flatpack.toml").write_text(WORDS + '\n[model]\nsource = "file:mine.gguf"\nquant = "keep"\n')
+    project.doit("build:words")
+    (folder / "mine.gguf").write_bytes(small_model(2))
+    done = project.doit("plan", check=False)
+    assert done.returncode == 1
+    for said in (
+        done.stdout,
+        project.flatpack("explain", "words").stdout,
+        project.doit("build:words", check=False).stdout,
+    ):
+        assert "warehouse/words/mine.gguf is not what was locked" in said
+        assert "run: flatpack lock words" in said
+    project.flatpack("lock", "words")
+    project.doit("build:words")
+
+
+def test_a_graph_of_a_box_has_only_what_it_needs(built: Project) -> None:
+    (drawn,) = json.loads(built.flatpack("graph", "words@pi5", "--format", "json").stdout)
+    assert {action["action"].partition("@")[2] for action in drawn["actions"]} == {"", "pi5"}
+    (drawn,) = json.loads(built.flatpack("graph", "run:words/first", "--format", "json").stdout)
+    assert [action["action"] for action in drawn["actions"]] == ["run:words/sorted", "run:words/first"]
+    built.flatpack("graph", "words", "-o", "graph.gv")
+    assert (built.root / "graph.gv").read_text().startswith("digraph")
+    refused = built.flatpack("graph", "words", "-o", "graph.png", check=False)
+    assert refused.returncode == 2
+    assert "not written as .png" in refused.stderr
+    assert not (built.root / "graph.png").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
+        (("explain", "warehouse/words/words.txt"), "flatpack query uses warehouse/words/words.txt"),
+        (("build", "warehouse/words/words.txt"), "flatpack query uses warehouse/words/words.txt"),
+        (("query", "warehouse/words/words.txt"), "flatpack query uses warehouse/words/words.txt"),
+        (("query", "words@pi5"), "flatpack query needs words@pi5"),
+        (("plan",), "flatpack build --dry-run"),
+        (("cache", "clean"), "flatpack cache gc"),
+        (("cache", "stat"), "did you mean 'stats'"),
+        (("build", "--dry-run", "--summary", "x.md"), "--summary goes with a build"),
+        (("build", "--dry-run", "--verify-reproducible"), "does not go with"),
         (("explain", "pack:words@pi6"), "did you mean 'pack:words@pi5'"),
         (("explain", "wrds"), "words"),
         (("query", "uses", "nowhere.txt"), "there is no file"),
@@ -222,6 +327,7 @@ def test_doit_says_it_too(built: Project) -> None:
     done = built.doit("explain", "pack:words@pi6", check=False)
     assert done.returncode == 3
     assert "did you mean 'pack:words@pi5'" in done.stderr
+    assert "there is no option '--jsn'" in built.doit("explain", "words", "--jsn", check=False).stderr
     assert "explain" in built.doit("help").stdout
 
 

@@ -82,6 +82,13 @@ def test_a_file_that_only_one_run_makes_is_named(project: Project) -> None:
     assert re.search(r"run:odd/stamp is not reproducible: only its (first|second) run made 'out/\d+.txt'", done.stderr)
 
 
+def test_a_step_that_fails_is_named_with_its_place(project: Project) -> None:
+    odd(project, "cat absent.txt > stamp.txt")
+    done = project.flatpack("build", "--verify-reproducible", "odd", check=False)
+    assert done.returncode == 1
+    assert re.search(r"warehouse/odd/flatpack\.toml:\d+:\d+: build step 'stamp'", done.stderr), done.stderr
+
+
 def test_an_unknown_target_is_refused(project: Project) -> None:
     odd(project, "seq 100 > stamp.txt")
     done = project.flatpack("build", "--verify-reproducible", "odd@pi9", check=False)

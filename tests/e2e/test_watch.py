@@ -222,8 +222,11 @@ def test_ctrl_c_ends_it_also_during_a_build(watching: Watching, folder: Path) ->
 
 def test_mistakes_are_told_at_once(project: Project) -> None:
     assert "there is no flatpack 'absent'" in project.flatpack("watch", "absent", check=False).stderr
-    assert "NAME" in project.flatpack("watch", check=False).stderr
+    assert "there is no flatpack to watch" in project.flatpack("watch", check=False).stderr
     project.write("small", MANIFEST)
+    unknown = project.flatpack("watch", "small@pi6", check=False)
+    assert unknown.returncode == 2
+    assert "small is not built for 'pi6'" in unknown.stderr
     (project.root / "keys/development.pem").unlink()
     refused = project.flatpack("watch", "small", check=False)
     assert refused.returncode != 0

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from flatpack_build.digest import Digest
 from flatpack_build.tree import Tree
 from tests.faults.conftest import Undisturbed
-from tests.faults.ground import Ground
+from tests.faults.ground import Ground, finish
 
 _MADE_HERE = (
     "fetch:small", "verify:small", "index:small", "run:small/words", "compress:small@laptop", "compress:small@pi5",
@@ -99,6 +100,51 @@ def assert_heals(ground: Ground, undisturbed: Undisturbed, *, verify: bool = Fal
     else:
         pytest.fail(said)
     assert ground.payloads() == undisturbed.payloads
+
+
+def test_a_flipped_bit_in_what_a_project_remembers_changes_no_box(built: Ground, undisturbed: Undisturbed) -> None:
+    """Each of these is still a valid plan, or a valid digest, and a wrong one."""
+    time.sleep(0.2)  # older than a tick of the clock, so that digests are remembered
+    built.good_build()
+    readme = built.project / "warehouse/small/README.md"
+    remembered = Digest.of_file(readme)
+    wrong = ("1" if remembered[0] == "0" else "0") + remembered[1:]
+    for file, right, flipped in (("plans/small.json", "Q4_0", "Q5_0"), ("digests/small.json", remembered, wrong)):
+        shutil.rmtree(built.project / "build/stamps")
+        path = built.project / "build" / file
+        text = path.read_text()
+        assert right in text
+        path.write_text(text.replace(right, flipped))
+        assert "built " not in built.good_build()
+        assert built.payloads() == undisturbed.payloads
+
+
+@pytest.mark.parametrize("file", ["plans", "digests", "last", "stamps", "doit.json", "record.jsonl"])
+def test_a_project_whose_memory_is_damaged_builds_and_explains(
+    built: Ground, undisturbed: Undisturbed, chance: random.Random, file: str
+) -> None:
+    built.good_build()
+    built.doit("forget", "device:small@pi5")
+    for damage in (flip, _cut, _blank, _empty_table):
+        path = built.project / "build" / file
+        path = path / "small.json" if path.is_dir() else path
+        damage(path, chance)
+        for looking in (("build", "--dry-run"), ("explain", "small")):
+            assert finish(built.start(*looking))[0] == 0
+        built.good_build()
+        assert built.payloads() == undisturbed.payloads
+
+
+def _cut(path: Path, chance: random.Random) -> None:
+    path.write_bytes(path.read_bytes()[: chance.randrange(path.stat().st_size)])
+
+
+def _blank(path: Path, _chance: random.Random) -> None:
+    path.write_bytes(bytes(100))
+
+
+def _empty_table(path: Path, _chance: random.Random) -> None:
+    path.write_text("{}")
 
 
 @pytest.mark.parametrize("kind", ["tree", "model", "box", "payload", "other"])

@@ -1,18 +1,26 @@
 """A disk that fills up, at one place of a build after another: the message names it, and with space the build goes on.
 
-FLATPACK_FILLS says at how many places; each is hit a little differently, since a build runs many things at once.
+FLATPACK_FILLS says at how many places of a real build; each is hit a little differently, since a build runs many things
+at once. A small graph, whose steps run in this process and one after another, is hit at every place there is.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from flatpack_build.action import Output, SourceFile, SourceTree
 from flatpack_build.digest import Digest
+from flatpack_build.errors import FlatpackError, StepError
+from flatpack_build.events import Listener
+from flatpack_build.executor.protocol import Execution, Job
+from tests.computing import Computing, step, write
+from tests.computing import Ground as Graphs
 from tests.faults.conftest import Undisturbed
 from tests.faults.ground import Ground
 from tests.faults.mounts import need_mounts, remount, small_disk
@@ -116,3 +124,62 @@ def test_each_step_on_a_disk_that_is_full_before_it_is_done(
         ground.good_build()
         assert ground.payloads() == undisturbed.payloads
         ground.assert_clean()
+
+
+class Writing(Computing):
+    """Says what a step says whose output does not fit; and its outputs take several pages each."""
+
+    def run(self, job: Job, listener: Listener) -> Execution:
+        try:
+            done = super().run(job, listener)
+            (job.out / "more").write_bytes(job.name.encode() * 3000)
+        except OSError as error:
+            raise StepError(f"{job.name} could not write its output: {error.strerror}") from error
+        return done
+
+
+@pytest.mark.parametrize("what", ["bytes", "files"])
+def test_a_build_goes_on_from_wherever_the_disk_was_full(tmp_path: Path, what: str) -> None:
+    """One page, or one file, more each time, until it is enough for the whole build."""
+    graphs = Graphs(tmp_path)
+    graphs.executor = Writing()
+    write(graphs, "source", "a" * 5000)
+    write(graphs, "other", "b" * 9000)
+    source = SourceFile(str(graphs.user / "source"))
+    actions = [
+        step("last", first=Output("fold", "result")),
+        step("fold", upper=True, source=source),
+        step("other", tree=SourceTree(str(graphs.user), ("other",))),
+    ]
+    cache = tmp_path / "cache"
+    texts = graphs.build(actions)
+    shutil.rmtree(cache)
+    cache.mkdir()
+    failed = 0
+    for room in range(1, 500):
+        (tmp_path / "digests.json").unlink(missing_ok=True)
+        limit = f"size={room * _PAGE}" if what == "bytes" else f"size=16m,nr_inodes={room}"
+        with small_disk(cache, limit):
+            try:
+                assert graphs.build(actions) == texts
+            except FlatpackError as error:
+                failed += 1
+                assert "No space left on device" in str(error) or "is full" in str(error), f"{room} {what}: {error}"
+                assert str(cache) in str(error), f"{room} {what}: {error}"
+                assert "free some space" in error.hint, f"{room} {what}: {error}"
+            else:
+                break
+            remount(cache, "size=16m,nr_inodes=10k")
+            assert graphs.build(actions) == texts
+            assert list((cache / "tmp").iterdir()) == []
+            for blob in (cache / "blobs").rglob("*"):
+                assert blob.is_dir() or Digest.of_file(blob) == blob.name
+            graphs.build(actions)
+            assert graphs.executor.ran == []
+        (tmp_path / "cache.before").rename(cache.with_name("cache.empty"))
+        cache.rmdir()
+        (tmp_path / "cache.empty").rename(cache)
+    else:
+        pytest.fail("500 pages were not enough")
+    print(f"{failed} places")
+    assert failed >= 15

@@ -1,0 +1,1 @@
+"""What was found out as lines of text and as JSON. Pure: writes nowhere, reads nothing."""
