@@ -122,6 +122,7 @@ def _move(payload: Path, name: str) -> bool:
         return False
     try:
         os.chmod(payload, 0o600)
+        os.unlink(name)  # renamed over another file, its bytes would have to reach the disk first on ext4
         os.replace(payload, name)
     except OSError as error:
         if error.errno in (errno.EXDEV, errno.EPERM):

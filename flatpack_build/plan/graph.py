@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -12,6 +12,7 @@ from flatpack_build.bill import model_use, steps_behind, wheel_uses
 from flatpack_build.digest import Json, canonical_json
 from flatpack_build.graph import BoxPlan, Graph, in_order
 from flatpack_build.manifest.build_steps import takes
+from flatpack_build.manifest.model import Manifest
 from flatpack_build.manifest.tables import BuildStep, Dataset, File
 from flatpack_build.materials import Materials, WheelUse
 from flatpack_build.needs import EMBEDDER_SOURCE, git_source, is_remote, wheels_need
@@ -33,9 +34,11 @@ def plan(question: Question) -> Graph:
     """The graph for all targets in ``question.profiles``. Raises ``PlanError`` with a place."""
     actions: dict[str, Action] = {}
     boxes = []
+    manifests = {target: question.manifest.for_target(target) for target in question.profiles}
+    models = frozenset(_own_models(question, manifests.values()))
     for target, profile in question.profiles.items():
-        draft = Draft(question, question.manifest.for_target(target), target, profile, actions)
-        boxes.append(_TargetPlan(draft).box())
+        draft = Draft(question, manifests[target], target, profile, actions)
+        boxes.append(_TargetPlan(draft, models).box())
     name = question.manifest.name
     return Graph(name, in_order(name, actions.values()), tuple(boxes))
 
@@ -53,6 +56,16 @@ def _without_limits(resolved: Mapping[str, Json]) -> dict[str, Json]:
     return {**resolved, "build": kept}
 
 
+def _own_models(question: Question, manifests: Iterable[Manifest]) -> Iterator[str]:
+    """The models, and their signatures, that lie in the flatpack's own folder: they go into a box as its model, ready for
+    its target, and not once more as they are."""
+    for manifest in manifests:
+        sources = (manifest.model.source, manifest.model.signature) if manifest.model else ()
+        for source in sources:
+            if source and question.lock.sources[source].is_file:
+                yield str(PurePosixPath(source.removeprefix("file:")))
+
+
 def _below_folder(path: str) -> str | None:
     """A path of the manifest as one relative to the flatpack's folder; ``None`` when it leads elsewhere."""
     relative = path.removeprefix(_OLD_ROOT).rstrip("/") or "."
@@ -63,10 +76,11 @@ def _below_folder(path: str) -> str | None:
 
 
 class _TargetPlan:
-    """What goes into one target's box, and how it gets there."""
+    """What goes into one target's box, and how it gets there. ``models`` are own files that are models of any target."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, models: frozenset[str]) -> None:
         self.draft = draft
+        self.models = models
         self.manifest = draft.manifest
         self.folder = draft.question.folder
         files = draft.question.files
@@ -200,9 +214,8 @@ class _TargetPlan:
         if wheels:
             inputs["wheels"] = Output(wheels)
             places["wheels"] = _WHEELS_FOLDER
-        inputs["own"] = SourceTree(
-            self.folder, tuple(path for path in self.own if path not in documents and path != "device.sh")
-        )
+        elsewhere = {*documents, *self.models, "device.sh"}
+        inputs["own"] = SourceTree(self.folder, tuple(path for path in self.own if path not in elsewhere))
         directories = tuple(
             sorted({self._place(path, "directories", key) for key, path in manifest.directories.items()} - {""})
         )

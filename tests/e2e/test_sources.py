@@ -50,7 +50,9 @@ def test_a_model_signed_with_openssl_is_built_and_a_forged_one_is_not(project: P
     sign = ["dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:max"]
     openssl(*sign, "-sign", str(project.root / "vendor.pem"), "-out", "model.gguf.sig", "model.gguf", folder=folder)
     assert "verify:small" in project.built("build:small")
-    assert contents(project.boxes["pi5"])["models/model.gguf"] == gguf()
+    found = contents(project.boxes["pi5"])
+    assert found["models/model.gguf"] == gguf()
+    assert not {"model.gguf", "model.gguf.sig"} & set(found), "the box has its model once"
 
     openssl(
         "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "other.pem", folder=project.root
@@ -59,6 +61,23 @@ def test_a_model_signed_with_openssl_is_built_and_a_forged_one_is_not(project: P
     refused = project.doit("build:small", check=False)
     assert refused.returncode == 1
     assert "signature" in refused.stdout
+
+
+def test_a_model_among_the_flatpacks_own_files_is_in_its_targets_box_only(project: Project) -> None:
+    manifest = HEAD.replace('["pi5"]', '["laptop", "pi5"]')
+    manifest += '[model]\nsource = "models/own.gguf"\nquant = "keep"\n'
+    manifest += '[target.laptop.model]\nsource = "file:./other.gguf"\n'
+    files: dict[str, str | bytes] = {
+        "models/own.gguf": gguf(),
+        "other.gguf": gguf() + b"other",
+        "models/notes.txt": "notes",
+    }
+    project.write("small", manifest, files)
+    project.doit("build:small")
+    boxes = {target: contents(box) for target, box in project.boxes.items()}
+    models = {target: {path for path in box if path.endswith(".gguf")} for target, box in boxes.items()}
+    assert models == {"laptop": {"models/other.gguf"}, "pi5": {"models/own.gguf"}}
+    assert all(box["models/notes.txt"] == b"notes" for box in boxes.values())
 
 
 def test_a_repository_and_files_go_into_the_box(project: Project, tmp_path: Path) -> None:
