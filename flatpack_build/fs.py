@@ -206,19 +206,24 @@ def walk_files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def remove_tree(root: Path) -> None:
-    """Delete a folder even where its files and folders are read-only. A missing folder is no error."""
+    """Delete a folder even where its files and folders are read-only. A missing folder is no error.
 
-    def unlock(_function: object, path: str, _error: object) -> None:
-        parent = os.path.dirname(path)
-        with contextlib.suppress(OSError):
-            os.chmod(parent, 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, 0o700)
-                shutil.rmtree(path, onerror=unlock)
-            else:
-                os.unlink(path)
+    What cannot be deleted all the same stays, and is no error either. Nothing outside of ``root`` is touched.
+    """
+    with contextlib.suppress(OSError):
+        shutil.rmtree(root)
+        return
+    _open_up(os.fspath(root))
+    for folder, inside, _ in os.walk(root):  # looks into a folder only after it was opened up
+        for name in inside:
+            _open_up(os.path.join(folder, name))
+    shutil.rmtree(root, ignore_errors=True)
 
-    shutil.rmtree(root, onerror=unlock)
+
+def _open_up(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        if not os.path.islink(folder):
+            os.chmod(folder, 0o700)
 
 
 @contextlib.contextmanager
