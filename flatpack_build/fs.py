@@ -44,6 +44,20 @@ def remedy(error: OSError, folder: Path) -> str:
     return f"check the disk of {folder}"
 
 
+def open_to_lock(path: Path, *, create: bool = True, mode: int = 0o644) -> int:
+    """A descriptor of ``path`` to take a lock on. Raises ``OSError``.
+
+    It is for writing where that is allowed: NFS gives an exclusive lock on no other.
+    """
+    flags = os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    try:
+        return os.open(path, os.O_RDWR | flags, mode)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return os.open(path, os.O_RDONLY | flags, mode)  # somebody else's file, or one that a killed writer left
+
+
 @contextlib.contextmanager
 def _claimed(path: Path) -> Iterator[None]:
     """Have the file ``path`` for oneself; it is gone afterwards, unless it was renamed.
@@ -52,7 +66,7 @@ def _claimed(path: Path) -> Iterator[None]:
     its process.
     """
     while True:
-        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_to_lock(path, mode=0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             if _is_named(fd, path):  # else who held it before has renamed or removed it, and nobody can find this one

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from flatpack_build.fs import atomic_write, copy_file, link_or_copy, remove_tree, replace_with_link, walk_files
+from flatpack_build.fs import (
+    atomic_write,
+    copy_file,
+    link_or_copy,
+    open_to_lock,
+    remove_tree,
+    replace_with_link,
+    walk_files,
+)
 from tests.faults.mounts import need_mounts, small_disk
 
 
@@ -66,6 +75,15 @@ def test_walk_is_sorted_and_names_empty_folders(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "e").mkdir()
     assert [path for path, _ in walk_files(tmp_path)] == ["a", "b/1", "b/2", "c/d/3", "e/"]
+
+
+def test_a_descriptor_to_lock_will_do_for_nfs(tmp_path: Path) -> None:
+    """There flock() becomes a POSIX lock, and an exclusive one needs a descriptor for writing."""
+    fd = open_to_lock(tmp_path / "lock")
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
 
 
 def test_remove_tree_leaves_what_it_lies_in_alone(tmp_path: Path) -> None:
