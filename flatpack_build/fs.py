@@ -6,14 +6,19 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
+import secrets
 import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+DEEPEST: Final = 200
+"""Levels of folders that are gone into."""
 _FICLONE = 0x40049409  # linux/fs.h: share the data blocks of another file, copied on write
 
 
@@ -198,10 +203,13 @@ def replace_with_link(source: Path, destination: Path, *, mode: int = 0o444) -> 
 def walk_files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every file below ``root`` in sorted order: its path relative to ``root`` with ``/``, and its entry.
 
-    Symbolic links are yielded, never followed. An empty folder is yielded with a ``/`` at its end.
+    Symbolic links are yielded, never followed. An empty folder is yielded with a ``/`` at its end. Raises ``OSError``,
+    also where folders are nested deeper than ``DEEPEST``.
     """
 
     def visit(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        if prefix.count("/") > DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, f"its folders are nested more than {DEEPEST} deep", os.fspath(root))
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
         for entry in entries:
@@ -224,20 +232,49 @@ def remove_tree(root: Path) -> None:
 
     What cannot be deleted all the same stays, and is no error either. Nothing outside of ``root`` is touched.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RecursionError):
         shutil.rmtree(root)
         return
-    _open_up(os.fspath(root))
-    for folder, inside, _ in os.walk(root):  # looks into a folder only after it was opened up
-        for name in inside:
-            _open_up(os.path.join(folder, name))
-    shutil.rmtree(root, ignore_errors=True)
+    if root.is_dir() and not root.is_symlink():
+        _take_apart(os.fspath(root))
+
+
+def _take_apart(root: str) -> None:
+    """Level by level, what lies deeper being moved up first: so no folder is too deep, and each can be opened up."""
+    token = secrets.token_hex(4)
+    waiting = [root, *_cleared(root)]
+    for number in itertools.count():
+        folder = waiting.pop()
+        if folder != root:
+            for inner, name in zip(_cleared(folder), itertools.count()):
+                _open_up(inner)  # or it cannot be moved
+                moved = f"{root}/{token}-{number}-{name}"
+                with contextlib.suppress(OSError):
+                    os.rename(inner, moved)
+                    waiting.append(moved)
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+        if folder == root:
+            return
+
+
+def _cleared(folder: str) -> list[str]:
+    """Remove the files in a folder; the folders in it."""
+    _open_up(folder)
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                found.append(entry.path)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    return found
 
 
 def _open_up(folder: str) -> None:
     with contextlib.suppress(OSError):
-        if not os.path.islink(folder):
-            os.chmod(folder, 0o700)
+        os.chmod(folder, 0o700)
 
 
 @contextlib.contextmanager

@@ -102,6 +102,24 @@ def test_remove_tree_leaves_what_cannot_be_removed(tmp_path: Path) -> None:
         assert [path.name for path in (tmp_path / "top").iterdir()] == ["busy"]
 
 
+def test_folders_nested_too_deeply_are_refused_and_removed(tmp_path: Path) -> None:
+    """Deeper than Python's stack, and than any path may be long."""
+    top = tmp_path / "top"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("inner", dir_fd=fd)
+        inside = os.open("inner", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inside
+    os.close(os.open("file", os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+    with pytest.raises(OSError, match="nested more than"):
+        list(walk_files(top))
+    remove_tree(top)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_remove_tree_is_not_stopped_by_permissions(tmp_path: Path) -> None:
     folder = tmp_path / "locked" / "inner"
     folder.mkdir(parents=True)

@@ -162,3 +162,12 @@ def test_a_step_that_takes_too_long_is_stopped(project: Project) -> None:
     said = project.doit("build:steps", check=False).stdout
     assert "flatpack.toml:7:8: build step 'x' took longer than its timeout_seconds = 1 and was stopped" in said
     assert "give it more time in [build.x]" in said
+
+
+def test_folders_without_end_are_an_error_and_leave_nothing(project: Project) -> None:
+    nesting = "i=0; while [ $i -lt 1500 ]; do mkdir a; cd a; i=$((i + 1)); done"
+    project.write("steps", HEAD + f'[build.nest]\ncommand = "{nesting}"\noutputs = ["a"]\n')
+    said = project.doit("build:steps", check=False).stdout
+    assert "its folders are nested more than 200 deep" in said
+    assert "hint: let the command nest its folders less deeply" in said
+    assert list((project.cache / "tmp").iterdir()) == []
