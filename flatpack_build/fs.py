@@ -250,10 +250,10 @@ def _take_apart(root: str) -> None:
                 _open_up(inner)  # or it cannot be moved
                 moved = f"{root}/{token}-{number}-{name}"
                 with contextlib.suppress(OSError):
-                    os.rename(inner, moved)
+                    Path(inner).rename(moved)
                     waiting.append(moved)
         with contextlib.suppress(OSError):
-            os.rmdir(folder)
+            Path(folder).rmdir()
         if folder == root:
             return
 

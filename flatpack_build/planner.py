@@ -54,6 +54,11 @@ def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[
                 if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS:
                     continue
                 name = prefix + entry.name
+                if not _is_utf8(entry.name):
+                    raise SourceError(
+                        f"{os.fsencode(entry.path).decode(errors='replace')} has a name that is not UTF-8",
+                        hint="give it another name, or hide it from the build with a dot before it",
+                    )
                 if entry.is_symlink():
                     real = os.path.realpath(entry.path)
                     if real != top and not real.startswith(top + os.sep):
@@ -77,6 +82,14 @@ def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[
 
     visit(os.fspath(folder), "", 0)
     return tuple(sorted(found))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def profile_folders(project: Project) -> tuple[Path, ...]:
