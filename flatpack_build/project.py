@@ -186,7 +186,7 @@ def find_project(start: Path, environ: Mapping[str, str] = os.environ) -> Projec
     """The project that ``start`` lies in: the nearest folder upwards whose ``pyproject.toml`` has
     ``[tool.flatpack-build]``, or that holds a ``warehouse`` folder.
 
-    Raises ``UsageError`` when there is none, ``ManifestError`` for settings that are not valid.
+    Raises ``UsageError`` when there is none, or its path is no text; ``ManifestError`` for settings that are not valid.
     """
     start = Path(os.path.abspath(start))
     for folder in (start, *start.parents):
@@ -194,12 +194,23 @@ def find_project(start: Path, environ: Mapping[str, str] = os.environ) -> Projec
         if settings is None and (folder / "warehouse").is_dir():
             settings = Settings()
         if settings is not None:
+            _refuse_odd(folder)
             return Project(folder, _with_environment(settings, environ))
     raise UsageError(
         f"{start} is not inside a flatpack project",
         hint='"flatpack init" makes one here; a project has a warehouse folder, or [tool.flatpack-build] in its '
         "pyproject.toml",
     )
+
+
+def _refuse_odd(folder: Path) -> None:
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(folder).decode(errors="replace")
+        raise UsageError(
+            f"the path of the project, {shown}, is not UTF-8", hint="give that folder another name"
+        ) from error
 
 
 def find_project_or_user(start: Path, environ: Mapping[str, str] = os.environ) -> Project:

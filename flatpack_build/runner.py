@@ -148,9 +148,11 @@ class Runner:
         """Have the store forget what is damaged among the inputs, so that the next build makes it again."""
         for tree in decode_trees(staged[INPUT_DIGESTS].read_bytes()).values():
             for entry in tree.entries:
-                path = self.store.path(entry.digest)
-                if entry.kind != "dir" and path.exists() and Digest.of_file(path) != entry.digest:
-                    self.store.discard(entry.digest)
+                if entry.kind == "dir":
+                    continue  # it has no blob
+                with contextlib.suppress(StoreError, FileNotFoundError):  # another action had it removed
+                    if Digest.of_file(self.store.path(entry.digest)) != entry.digest:
+                        self.store.discard(entry.digest)
         return StoreError(
             f"the cache was damaged: {error.message}",
             hint="build again: what was damaged has been removed and will be made anew; check the disk of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,6 +196,26 @@ def test_a_changed_file_source_is_not_built_from_unseen(small: Project) -> None:
     small.flatpack("lock", "small")
     (small.root / "warehouse/small/notes.onnx").write_bytes(b"\x08\x07" + bytes(41))
     refused(small, "notes.onnx", "flatpack lock")
+
+
+def test_a_name_that_is_no_text_is_refused(small: Project) -> None:
+    file = os.fsencode(small.root / "warehouse/small") + b"/\xff.txt"
+    try:
+        with open(file, "wb"):
+            pass
+    except OSError:
+        pytest.skip("this file system has no such names")
+    refused(small, "small/\ufffd.txt has a name that is not UTF-8", "hint: give it another name")
+
+
+def test_a_project_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    try:
+        (root / "warehouse").mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    said = Project(root, tmp_path / "cache").flatpack("list", check=False).stderr
+    assert "/\ufffd, is not UTF-8\n  hint: give that folder another name" in said
 
 
 def test_links_out_of_the_folder_are_refused(small: Project, tmp_path: Path) -> None:
