@@ -13,6 +13,7 @@ from flatpack_build.cli.keys import passphrase_options
 from flatpack_build.cli.progress import showing
 from flatpack_build.cli.text import bytes_text
 from flatpack_build.errors import BoxError, KeyFileError, Place
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.keys import PrivateKey
@@ -78,7 +79,7 @@ def sign(
     else:
         identity = sealing.identity_of_box(source)
     if kind == "box" and (warning := judge_box(source, policy_here()).warning):
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(printable(f"warning: {warning}"), err=True)
     box = output or (source if kind == "box" else Path(identity.file_name if identity else f"{source.stem}.fpk"))
     hash = SignatureHash(hash_name)
     private = signing_key(key, passphrase_file, passphrase_fd)
@@ -89,7 +90,7 @@ def sign(
         else:
             sign_payload(source, box, private, hash, size=size)
     mark = " (development)" if private.development else ""
-    click.echo(f"signed {box}: {bytes_text(box.stat().st_size)}, key {private.key_id[:12]}{mark}")
+    click.echo(printable(f"signed {box}: {bytes_text(box.stat().st_size)}, key {private.key_id[:12]}{mark}"))
 
 
 def signing_key(key: Path | None, passphrase_file: Path | None = None, passphrase_fd: int | None = None) -> PrivateKey:
