@@ -237,7 +237,7 @@ def test_a_box_that_is_exchanged_while_the_passphrase_is_typed_is_not_signed(
     here: Path, key: KeyPair, secret_key: Path, hash: str
 ) -> None:
     run("trust", "add", key.public_file, "--development")
-    boxes = {}  # by their sizes, since another size would be noticed by itself
+    boxes: dict[int, Path] = {}  # by their sizes, since another size would be noticed by itself
     for seed in range(100):
         entry = PayloadEntry("weights.bin", random.Random(seed).randbytes(5000))
         box = make_box(here, key.private, [entry], name=f"{seed}.fpk")
