@@ -13,6 +13,7 @@ import click
 
 from flatpack_build.cli.here import policy_here
 from flatpack_build.errors import FlatpackError
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.payload import PayloadFile
@@ -131,7 +132,7 @@ def _print(recorded: RecordedBox, rebuilt: Rebuilt, comparison: Comparison) -> N
         if changes:
             click.echo(f"\n{title}:")
             for item in changes:
-                click.echo(f"  {_change(item)}")
+                click.echo(printable(f"  {_change(item)}"))
     if not comparison.tools and not comparison.tools_known:
         click.echo("\nThe versions of the tools are not known: they are in the .provenance.json beside a box.")
 

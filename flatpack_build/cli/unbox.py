@@ -16,8 +16,9 @@ import click
 
 from flatpack_build.cli.here import current_project, policy_here
 from flatpack_build.cli.progress import showing
-from flatpack_build.cli.text import bytes_text, printable
+from flatpack_build.cli.text import bytes_text
 from flatpack_build.errors import BoxError, Place, UsageError
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.extract import Unpacked

@@ -12,8 +12,8 @@ import click
 
 from flatpack_build.cli.here import policy_here
 from flatpack_build.cli.progress import showing
-from flatpack_build.cli.text import printable
 from flatpack_build.errors import BoxError
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.trust import Judgement, TrustPolicy

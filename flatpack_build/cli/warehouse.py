@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from flatpack_build.errors import FlatpackError
+from flatpack_build.plain import printable
 
 
 @click.command("list")
@@ -29,7 +30,7 @@ def list_flatpacks(as_json: bool) -> int:
             manifest = load_manifest(project.flatpack_folder(name) / "flatpack.toml")
         except FlatpackError as error:
             broken += 1
-            click.echo(f"error: {error}", err=True)
+            click.echo(printable(f"error: {error}"), err=True)
             continue
         found.append(
             {

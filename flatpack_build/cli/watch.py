@@ -23,6 +23,7 @@ import click
 
 from flatpack_build.errors import ManifestError, PlanError, UsageError
 from flatpack_build.naming import flatpack_name
+from flatpack_build.plain import printable
 from flatpack_build.project import Project, find_project
 
 _NAMED = 2
@@ -183,7 +184,7 @@ def _summary(lines: Sequence[_Line], seconds: float) -> str:
 
 
 def _why_failed(status: int, lines: Sequence[_Line], said: str, complained: str) -> str:
-    errors = [f"{line.action}: {line.error}" for line in lines if line.state == "failed"]
+    errors = [printable(f"{line.action}: {line.error}") for line in lines if line.state == "failed"]
     if errors:
         return "\n".join(errors)
     if complained.strip():
