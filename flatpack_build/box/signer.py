@@ -60,7 +60,7 @@ class KeySigner:
     def _key(self) -> PrivateKey:
         with self._mutex:  # whoever comes first asks for the passphrase, once
             if self._unlocked is None:
-                self._unlocked = load_private_key(self._private, passphrase_from(os.environ))
+                self._unlocked = load_private_key(self._private, passphrase_from(os.environ, options=False))
                 if self._public.exists() and key_id(self._public.read_text()) != public_half(self._unlocked).key_id:
                     raise KeyFileError(
                         "this public key does not belong to the signing key",

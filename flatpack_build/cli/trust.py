@@ -86,7 +86,9 @@ def remove(wanted: str, scope: str | None) -> None:
         )
     if len(found) > 1:
         listed = "".join(f"\n  {folder.scope}: {key.key_id} {key.source}" for folder, key in found)
-        raise UsageError(f"{wanted!r} means more than one key:{listed}", hint="add --user or --project, or use the id")
+        scopes, ids = {folder.scope for folder, _ in found}, {key.key_id for _, key in found}
+        ways = ["add --user or --project"] * (len(scopes) > 1) + ["use the id"] * (len(ids) > 1)
+        raise UsageError(f"{wanted!r} means more than one key:{listed}", hint=", or ".join(ways))
     ((folder, key),) = found
     folder.remove(key)
     click.echo(f"no longer trusted: {key.key_id[:12]} ({folder.scope})")

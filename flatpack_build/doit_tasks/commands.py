@@ -110,8 +110,9 @@ def plan_answer(inspection: Inspection, names: list[str], as_json: bool) -> tupl
 
 
 def style() -> Style:
-    """Colours on a terminal, unless NO_COLOR is set."""
-    return Style(sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    """Colours on a terminal that has them, unless NO_COLOR is set."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return Style(sys.stdout.isatty() and not plain)
 
 
 def _text(lines: Iterable[str]) -> str:
