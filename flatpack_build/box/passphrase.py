@@ -5,6 +5,7 @@ Never an argument of a command: those stand in the process list for everyone to 
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -117,11 +118,22 @@ def terminal_prompt() -> Callable[[str], str] | None:
     """Ask on the terminal without showing what is typed; ``None`` when there is no terminal."""
     if not sys.stdin.isatty():
         return None
-    import getpass  # brings termios, which not every system has
+    import getpass
+    import termios  # not every system has it
+
+    before = termios.tcgetattr(sys.stdin)
+
+    def restore() -> None:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
     def ask(prompt: str) -> str:
-        with TERMINAL.to_ask():
-            return getpass.getpass(prompt)
+        # Ctrl-C ends the main thread, while this one may be another that waits here: what is typed has to show again.
+        atexit.register(restore)
+        try:
+            with TERMINAL.to_ask():
+                return getpass.getpass(prompt)
+        finally:
+            atexit.unregister(restore)
 
     return ask
 
