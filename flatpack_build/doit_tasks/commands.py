@@ -20,7 +20,7 @@ from flatpack_build.explained import explain
 from flatpack_build.inspection import Inspection
 from flatpack_build.listing.explanations import explanations_json, explanations_text
 from flatpack_build.listing.plans import dry_run_json, dry_run_text
-from flatpack_build.listing.style import Style
+from flatpack_build.listing.style import Style, style_of
 from flatpack_build.project import Project, find_project
 
 _JSON = {
@@ -110,9 +110,7 @@ def plan_answer(inspection: Inspection, names: list[str], as_json: bool) -> tupl
 
 
 def style() -> Style:
-    """Colours on a terminal that has them, unless NO_COLOR is set."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return Style(sys.stdout.isatty() and not plain)
+    return style_of(sys.stdout)
 
 
 def _text(lines: Iterable[str]) -> str:
