@@ -200,8 +200,7 @@ def _print(box: Path, folder: Path, judgement: Judgement, unpacked: Unpacked) ->
         key = verified.key_id[:12] if verified else "an unknown key"
         key += ", a development key" if verified and verified.development else ""
         key += f", trusted as {judgement.trusted.described}" if judgement.trusted else ", NOT TRUSTED"
-    files = unpacked.files - (manifest is not None)  # the list of files does not count itself, here as elsewhere
-    count = f"{files:,} file{'s' * (files != 1)}"
+    count = f"{unpacked.files:,} file{'s' * (unpacked.files != 1)}"
     click.echo(printable(f"box         {os.path.relpath(box)}, {bytes_text(box.stat().st_size)}"))
     click.echo(printable(f"unboxed     {name}{about}: {count}, {bytes_text(unpacked.size)}"))
     click.echo(printable(f"signed by   {key}"))
