@@ -181,6 +181,9 @@ class Project:
         shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
         raise UsageError(message, hint=f"known flatpacks: {shown}" if known else "the warehouse is empty")
 
+    def has_flatpack(self, name: str) -> bool:
+        return bool(_FLATPACK_NAME.fullmatch(name)) and name not in NOT_FLATPACKS and self._has_manifest(name)
+
     def _has_manifest(self, name: str) -> bool:
         return (self.warehouse / name / MANIFEST_FILE).is_file()
 

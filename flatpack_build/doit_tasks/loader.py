@@ -128,6 +128,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 continue
             match = _TASK.fullmatch(argument)
             if match is None:
+                if self.project.has_flatpack(argument):
+                    raise UsageError(f"there is no task {argument!r}", hint=f"its boxes: doit build:{argument}")
                 continue  # a mistake that doit will name
             wanted = match["flatpack"]
             if any(character in wanted for character in "*?["):

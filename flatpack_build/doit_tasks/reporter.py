@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Collection, Mapping
@@ -13,13 +14,15 @@ from doit.reporter import ConsoleReporter
 from flatpack_build.doit_tasks.looking import LongLook
 from flatpack_build.errors import FlatpackError
 from flatpack_build.finished import FinishedBox
+from flatpack_build.listing.style import style_of
+from flatpack_build.listing.table import table, width_of
 from flatpack_build.views import View, size_text, time_text, view_for
 
 if TYPE_CHECKING:
     from flatpack_build.doit_tasks.session import Session
 
 _ROWS = 40
-_COLUMNS = ("box", "target", "quantisation", "size", "time", "state")
+_COLUMNS = ("target", "quantisation", "size", "time", "state", "box")
 
 
 class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
@@ -38,6 +41,10 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._failed: list[str] = []
         self._ran = 0
         self.session.view = self.view
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # whoever read it has seen enough; what was built stands
+            super().write(text)
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: Collection[str]) -> None:
         self._tasks = len(tasks)
@@ -115,31 +122,18 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
                 return
         rows: list[tuple[str, ...]] = [
             (
-                self.session.shown(box.path),
                 box.target,
                 box.quant or "-",
                 size_text(box.size),
                 time_text(box.seconds) if box.seconds else "-",
                 "from cache" if box.state == "cached" else box.state,
+                self.session.shown(box.path),
             )
             for box in boxes
         ]
-        if self._ran and self.outstream.isatty():
-            from rich.console import Console  # heavy, and needless when there is nothing to do
-            from rich.table import Table
-
-            table = Table(box=None, header_style="bold", pad_edge=False)
-            for name in _COLUMNS:
-                table.add_column(name, overflow="fold", no_wrap=name != "box")
-            for row in rows:
-                table.add_row(*row)
-            self.write("\n")
-            Console(file=self.outstream).print(table)
-            return
-        widths = [max(len(row[column]) for row in (_COLUMNS, *rows)) for column in range(len(_COLUMNS))]
         self.write("\n")
-        for row in (_COLUMNS, *rows):
-            self.write("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+        for line in table(_COLUMNS, rows, width=width_of(self.outstream), style=style_of(self.outstream)):
+            self.write(line + "\n")
 
     def _summary(self, boxes: int) -> None:
         outcomes = self.session.outcomes

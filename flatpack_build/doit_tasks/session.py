@@ -144,7 +144,7 @@ class Session:
     def signed_by(self) -> str:
         kind = "development key" if self.signer.development else "key"
         try:
-            return f"{kind} {self.signer.key_id[:16]}"
+            return f"{kind} {self.signer.key_id[:12]}"
         except KeyFileError:
             return "nobody"
 

@@ -1,4 +1,8 @@
-"""Tables of plain text for terminals of any width. Knows nothing of what is in them."""
+"""Tables of plain text for terminals of any width. Knows nothing of what is in them.
+
+Not rich's: loading that takes longer than all the rest of a build of nothing, and it breaks or cuts paths that one wants
+to copy.
+"""
 
 from __future__ import annotations
 
