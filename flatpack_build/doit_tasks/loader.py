@@ -250,17 +250,26 @@ def _fresh_groups(name: str, stamp: Stamp, pos_args: Collection[str]) -> list[Ta
 
 def _refuse_unknown(known: set[str], pos_args: Sequence[str]) -> None:
     for argument in pos_args:
-        if _TASK.fullmatch(argument) and "*" in argument:
+        match = _TASK.fullmatch(argument)
+        if match is None or argument in known:
+            continue
+        if "*" in argument:
             if not fnmatch.filter(known, argument):
                 raise UsageError(f"no task matches {argument!r}", hint="see: doit list --all")
-        elif _TASK.fullmatch(argument) and argument not in known:
-            import difflib  # only for a mistake
-
-            near = difflib.get_close_matches(argument, known, n=1)
+            continue
+        group = f"build:{match['flatpack']}"
+        targets = sorted(name.removeprefix(f"{group}@") for name in known if name.startswith(f"{group}@"))
+        if match["step"] == "build" and match["target"] and targets:
             raise UsageError(
-                f"there is no task {argument!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "see: doit list --all",
+                f"{match['flatpack']} is not built for {match['target']!r}", hint=f"its targets: {', '.join(targets)}"
             )
+        import difflib  # only for a mistake
+
+        near = difflib.get_close_matches(argument, known, n=1)
+        raise UsageError(
+            f"there is no task {argument!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "see: doit list --all",
+        )
 
 
 def _quiet_interrupt(before: Any) -> Any:
