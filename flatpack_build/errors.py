@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flatpack_build.plain import printable
+
 
 @dataclass(frozen=True)
 class Place:
@@ -35,8 +37,11 @@ class FlatpackError(Exception):
         return _rebuild, (type(self), self.message, self.place, self.hint)
 
     def shown(self, folder: str) -> str:
-        """The text with paths below ``folder`` relative to it, as someone who works there wants to read them."""
-        return str(self).replace(folder.rstrip("/") + "/", "")
+        """The text with paths below ``folder`` relative to it, as someone who works there wants to read them.
+
+        It quotes servers, archives and files, so nothing in it is left that a terminal would obey.
+        """
+        return printable(str(self).replace(folder.rstrip("/") + "/", ""))
 
     def __str__(self) -> str:
         text = f"{self.place}: {self.message}" if self.place else self.message

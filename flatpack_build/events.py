@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Final, Protocol
 
+from flatpack_build.plain import printable
+
 
 class Listener(Protocol):
     """Receives what a running step reports."""
@@ -36,8 +38,8 @@ def progress(done: int, total: int | None, unit: str = "bytes") -> None:
 
 
 def note(text: str) -> None:
-    """Report a fact about this run: a requantisation, a fallback, the sandbox that was used."""
-    _listener.get().note(text)
+    """Report a fact about this run: a requantisation, a fallback, the sandbox that was used. It may quote a stranger."""
+    _listener.get().note(printable(text))
 
 
 @contextlib.contextmanager

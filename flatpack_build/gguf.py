@@ -28,6 +28,12 @@ VERSIONS = (2, 3)
 MAX_NAME = 64 * 1024
 MAX_KEPT = 4096
 """Arrays of more numbers than this, and all arrays of strings, are kept as their length only."""
+MAX_NUMBERS = 1 << 20
+"""So many numbers are kept of all arrays together; as Python has them they take up to twenty times their bytes."""
+MAX_ENTRIES = 1 << 16
+MAX_TENSORS = 1 << 18
+MAX_ARRAYS = 1 << 18
+"""What a header may list. Those of the largest models have some hundred entries and some thousand tensors."""
 MAX_DIMENSIONS = 4
 MAX_NESTING = 8
 
@@ -187,14 +193,18 @@ class GgufHeader:
 def _array(cursor: Cursor, key: str, depth: int) -> Value:
     what = f"the array {key!r}"
     at = cursor.position
+    cursor.arrays += 1
+    if cursor.arrays > MAX_ARRAYS:
+        cursor.fail(f"with {what} there are more than {MAX_ARRAYS} arrays", at=at)
     code = cursor.u32(f"the type of {what}")
     length = cursor.u64(f"the length of {what}")
     if code in SCALARS:
         kind = SCALARS[code]
         cursor.need(length * kind.size, what)
-        if length > MAX_KEPT:
+        if length > MAX_KEPT or cursor.numbers + length > MAX_NUMBERS:
             cursor.skip(length * kind.size, what)
             return GgufArray(length)
+        cursor.numbers += length
         data = cursor.take(length * kind.size, what)
         values = tuple(item[0] for item in kind.iter_unpack(data))
         return tuple(bool(value) for value in values) if code == BOOL else values
@@ -283,6 +293,8 @@ def read_stream(stream: Readable, size: int, file: str) -> GgufHeader:
     cursor = Cursor(stream, size, file)
     version, tensor_count, entry_count = _start(cursor)
     cursor.need(entry_count * 13, f"metadata of {entry_count} entries")
+    if entry_count > MAX_ENTRIES:
+        cursor.fail(f"it says that it has {entry_count} metadata entries; at most {MAX_ENTRIES} are read", at=16)
     metadata: dict[str, Value] = {}
     for _ in range(entry_count):
         at = cursor.position
@@ -297,6 +309,8 @@ def read_stream(stream: Readable, size: int, file: str) -> GgufHeader:
     if not isinstance(alignment, int) or alignment <= 0 or alignment % 8 or alignment > 1 << 20:
         cursor.fail(f"general.alignment is {alignment!r}; a multiple of 8 is expected", at=at)
     cursor.need(tensor_count * 32, f"a list of {tensor_count} tensors")
+    if tensor_count > MAX_TENSORS:
+        cursor.fail(f"it says that it has {tensor_count} tensors; at most {MAX_TENSORS} are read", at=8)
     tensors: list[GgufTensor] = []
     names: set[str] = set()
     for _ in range(tensor_count):

@@ -22,6 +22,8 @@ MAX_STRING = 1 << 20
 """Longer strings of the metadata are checked to be there, and kept up to here."""
 MAX_HEADER = 256 << 20
 """No header is longer (the largest tokenizers take 20 MB): a file that says so wants to keep a reader busy."""
+MAX_TEXT = 64 << 20
+"""Bytes of all texts that are kept, names included: in memory they may take four times as much."""
 
 
 class Readable(Protocol):
@@ -36,6 +38,10 @@ class Cursor:
         self._buffer = b""
         self._at = 0
         self._base = 0
+        self._text = 0
+        self.numbers = 0
+        """How many items of arrays were kept so far, and how many arrays there were: whoever reads them counts."""
+        self.arrays = 0
         self.size = size
         self.file = file
 
@@ -108,7 +114,7 @@ class Cursor:
         length = self.u64(f"the length of {what}")
         if length > limit:
             self.fail(f"{what} is {length} bytes long; at most {limit} are allowed", at=at)
-        data = self.take(length, what)
+        data = self._kept(length, what)
         try:
             return data.decode()
         except UnicodeDecodeError:
@@ -118,9 +124,15 @@ class Cursor:
         """A string of any length, kept up to ``MAX_STRING`` bytes. What is not UTF-8 in it is replaced."""
         length = self.u64(f"the length of {what}")
         self.need(length, what)
-        kept = self.take(min(length, MAX_STRING), what)
+        kept = self._kept(min(length, MAX_STRING), what)
         self.skip(length - len(kept), what)
         return kept.decode(errors="replace")
+
+    def _kept(self, count: int, what: str) -> bytes:
+        self._text += count
+        if self._text > MAX_TEXT:
+            self.fail(f"with {what} its texts are longer than {MAX_TEXT} bytes")
+        return self.take(count, what)
 
     def skip_texts(self, count: int, what: str) -> None:
         """``count`` strings, unread. A tokenizer has some hundred thousand: this loop is what a header costs."""

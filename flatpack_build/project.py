@@ -168,6 +168,12 @@ class Project:
         known = self.flatpacks()
         if name in NOT_FLATPACKS:
             message = f"{name!r} is no flatpack"
+        elif os.sep not in name and not _FLATPACK_NAME.fullmatch(name) and self._has_manifest(name):
+            message = f"the folder {self.warehouse / name} cannot be a flatpack: its name"
+            raise UsageError(
+                f"{message} has more in it than letters, digits, - and _",
+                hint="rename it, or take its flatpack.toml out of the warehouse",
+            )
         elif (self.warehouse / name).is_dir() and _FLATPACK_NAME.fullmatch(name):
             message = f"the folder {self.warehouse / name} has no flatpack.toml"
         else:

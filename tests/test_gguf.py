@@ -163,6 +163,24 @@ def test_a_hostile_length_takes_no_memory(tmp_path: Path) -> None:
     assert "the header is longer than" in done.stderr
 
 
+def test_more_than_any_model_has_is_refused() -> None:
+    head = struct.pack("<I", 3)
+    refuse(b"GGUF" + head + struct.pack("<QQ", 1, 65_537) + bytes(1 << 20), "65537 metadata entries; at most 65536")
+    many = gguf(tensors=())[:8] + struct.pack("<Q", 262_145) + gguf(tensors=())[16:] + bytes(9 << 20)
+    refuse(many, "262145 tensors; at most 262144")
+    nested: Typed = (9, (9, [(0, [])] * 262_144))
+    refuse(gguf({**METADATA, "a": nested}, ()), "more than 262144 arrays")
+    long = {f"k{number}": (8, "x" * (1 << 20)) for number in range(65)}
+    refuse(gguf({**METADATA, **long}, ()), "its texts are longer than")
+
+
+def test_numbers_that_are_too_many_to_keep_are_counted_only() -> None:
+    arrays: dict[str, Typed] = {f"k{number:03}": (9, (0, [1] * 4096)) for number in range(300)}
+    header = read(gguf({**METADATA, **arrays}))
+    assert header.metadata["k000"] == (1,) * 4096
+    assert header.metadata["k299"] == GgufArray(4096)
+
+
 @pytest.mark.parametrize(
     ("tensors", "why"),
     [

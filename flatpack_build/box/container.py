@@ -76,13 +76,15 @@ def sign_payload(
     durable: bool = True,
     move: bool = False,
     size: int | None = None,
+    judged: VerifiedBox | None = None,
 ) -> SignedBox:
     """Write ``box``: the bytes of ``payload`` (one zstd frame, unchanged), the separator, the signature.
 
     The box appears whole or not at all, replacing what stood there; ``durable`` waits for the disk. What is signed is
     the copy, so it does not matter who writes to ``payload`` meanwhile. With ``move`` the caller gives ``payload``
     away: it becomes the box without being copied where that can be, and is gone afterwards. ``size`` (bytes) says how
-    much of the file is payload where it is not all of it: a box is signed again that way. Raises ``BoxError``.
+    much of the file is payload where it is not all of it: a box is signed again that way. ``judged`` is what was
+    verified of it, and nothing else is signed. Raises ``BoxError``.
     """
     try:
         box.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ def sign_payload(
         try:
             moved = move and size is None and _move(payload, name)
             with open(name, "r+b", buffering=0) as file:
-                signed, tail = _seal(file, payload, key, hash, moved=moved, size=size)
+                signed, tail = _seal(file, payload, key, hash, moved=moved, size=size, judged=judged)
                 file.seek(signed.payload_size)
                 file.write(tail)
                 os.fchmod(file.fileno(), 0o644)
@@ -132,7 +134,14 @@ def _move(payload: Path, name: str) -> bool:
 
 
 def _seal(
-    file: BinaryIO, payload: Path, key: PrivateKey, hash: SignatureHash, *, moved: bool, size: int | None
+    file: BinaryIO,
+    payload: Path,
+    key: PrivateKey,
+    hash: SignatureHash,
+    *,
+    moved: bool,
+    size: int | None,
+    judged: VerifiedBox | None,
 ) -> tuple[SignedBox, bytes]:
     """Fill ``file`` from ``payload``, unless it has been ``moved`` there, and make what comes after the payload."""
     if moved:
@@ -140,6 +149,8 @@ def _seal(
     else:
         with open(payload, "rb", buffering=0) as source:
             hashed = copying.copy_hashed(source.fileno(), file.fileno(), hash.new(), SEPARATOR, size=size)
+    if judged is not None and _digest_by(judged.hash, hash, hashed, file) != judged.payload_digest:
+        raise BoxError("the box changed after it was verified, so it is not signed", place=Place(str(payload)))
     _check_payload(file.fileno(), hashed.size, payload)
     contents.require_short_manifest(file)
     tail = SEPARATOR + sign_digest(hashed.state.digest(), key, hash)
@@ -148,6 +159,13 @@ def _seal(
         hashed.state.update(tail)
         digest = Digest(hashed.state.hexdigest())
     return SignedBox(hashed.size, digest, hashed.needle_found), tail
+
+
+def _digest_by(wanted: SignatureHash, hash: SignatureHash, hashed: copying.Hashed, file: BinaryIO) -> str:
+    """The digest of what was copied by another hash than it was copied with, or by the same."""
+    if wanted is hash:
+        return hashed.state.hexdigest()
+    return _digests(file.fileno(), hashed.size, {wanted})[wanted].hex()
 
 
 def verify_box(box: Path, public_keys: Sequence[PublicKey]) -> VerifiedBox:

@@ -28,6 +28,7 @@ class Gate:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._count = 0
+        self._names = 0
         self._top = ""
 
     def admit(self, entry: TarEntry) -> None:
@@ -35,6 +36,9 @@ class Gate:
         self._count += 1
         if self._count > self._limits.entries:
             raise BoxError(f"the box has more than {self._limits.entries:,} files and folders in it")
+        self._names += len(entry.path)
+        if self._names > self._limits.names:
+            raise BoxError(f"the paths in the box have more than {self._limits.names:,} characters together")
         name = shown(entry.path)
         if problem := path_problem(entry.path.removeprefix(f"{self._top}/") if self._top else entry.path):
             raise BoxError(f"the path {name} in the box {problem}")

@@ -17,6 +17,8 @@ class Limits:
 
     entries: int = 1_000_000
     """Files and folders in the archive."""
+    names: int = 64 * _MIB
+    """Characters of all their paths together: they compress well, and are kept in memory."""
     file_size: int = 1024 * 1024 * _MIB
     """One file."""
     total_size: int | None = None

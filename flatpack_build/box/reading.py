@@ -52,9 +52,13 @@ class PayloadReader:
         if self._tar is None:
             yield tar.TarEntry("", "file", 0o644, self._size)
             return
+        names = 0
         for count, entry in enumerate(self._tar):
             if count == DEFAULT_LIMITS.entries:
                 raise BoxError(f"the box has more than {count:,} files and folders in it")
+            names += len(entry.path)
+            if names > DEFAULT_LIMITS.names:
+                raise BoxError(f"the paths in the box have more than {DEFAULT_LIMITS.names:,} characters together")
             yield entry
         self._tar.finish()
 

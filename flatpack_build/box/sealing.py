@@ -22,6 +22,7 @@ from flatpack_build.box.copying import copy_hashed
 from flatpack_build.box.frame import MAGIC, FrameError, frame_end
 from flatpack_build.box.keys import PrivateKey
 from flatpack_build.box.packing import PayloadEntry, available_workers, write_payload
+from flatpack_build.box.paths import path_problem, shown
 from flatpack_build.box.payload import MANIFEST_NAME, PayloadManifest
 from flatpack_build.box.signature import SignatureHash
 from flatpack_build.errors import BoxError, ManifestError, Place
@@ -47,7 +48,12 @@ class Identity:
 
     @property
     def file_name(self) -> str:
-        return f"{self.flatpack}-{self.version}-{self.target}.fpk"
+        """What its box is called. Raises ``BoxError`` where that is no name of one file: whoever made the folder or the
+        payload chose it."""
+        name = f"{self.flatpack}-{self.version}-{self.target}.fpk"
+        if problem := path_problem(name) or ("leads to another folder" if "/" in name else ""):
+            raise BoxError(f"the box would be called {shown(name)}, which {problem}", hint="name it with -o")
+        return name
 
 
 def kind_of_input(path: Path) -> tuple[InputKind, int]:

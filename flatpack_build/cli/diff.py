@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from flatpack_build.cli.here import policy_here
-from flatpack_build.cli.text import bytes_text, printable
+from flatpack_build.cli.text import bytes_text
 from flatpack_build.cli.verify import judge_open
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.description import BoxEntry

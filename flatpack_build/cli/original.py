@@ -12,6 +12,7 @@ import click
 from flatpack_build.cli.keys import passphrase_options
 from flatpack_build.cli.progress import showing
 from flatpack_build.errors import FlatpackError, UsageError
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.keys import PrivateKey, PublicKey
@@ -132,9 +133,9 @@ def _verify(box: Path, key: PublicKey) -> bool:
 
     verdict = judge(box, policy_of_keys([key]))
     if verdict.error:
-        click.echo(f"{os.path.relpath(box)}: FAILED: {verdict.error.message}")
+        click.echo(printable(f"{os.path.relpath(box)}: FAILED: {verdict.error.message}"))
         return False
-    click.echo(f"{os.path.relpath(box)}: verified")
+    click.echo(printable(f"{os.path.relpath(box)}: verified"))
     return True
 
 

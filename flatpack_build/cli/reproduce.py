@@ -13,6 +13,7 @@ import click
 
 from flatpack_build.cli.here import policy_here
 from flatpack_build.errors import FlatpackError
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.payload import PayloadFile
@@ -93,7 +94,7 @@ def _reproduce(box: Path, keys: tuple[Path, ...], fetch: bool, as_json: bool) ->
     recorded = read_recorded(box, policy_here(keys))
     graph, pack = reproducer.graph(recorded)
     view = view_for(sys.stderr if as_json else sys.stdout)
-    view.line(f"{box}: signed by {recorded.verified.key_id[:16]}; building {pack.removeprefix('pack:')} once more")
+    view.line(f"{box}: signed by {recorded.verified.key_id[:12]}; building {pack.removeprefix('pack:')} once more")
     try:
         rebuilt = reproducer.rebuild(graph, pack, _Progress(view))
     finally:
@@ -131,7 +132,7 @@ def _print(recorded: RecordedBox, rebuilt: Rebuilt, comparison: Comparison) -> N
         if changes:
             click.echo(f"\n{title}:")
             for item in changes:
-                click.echo(f"  {_change(item)}")
+                click.echo(printable(f"  {_change(item)}"))
     if not comparison.tools and not comparison.tools_known:
         click.echo("\nThe versions of the tools are not known: they are in the .provenance.json beside a box.")
 

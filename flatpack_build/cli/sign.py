@@ -13,6 +13,7 @@ from flatpack_build.cli.keys import passphrase_options
 from flatpack_build.cli.progress import showing
 from flatpack_build.cli.text import bytes_text
 from flatpack_build.errors import BoxError, KeyFileError, Place
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.keys import PrivateKey
@@ -77,8 +78,12 @@ def sign(
             identity = dataclasses.replace(identity, target=target)
     else:
         identity = sealing.identity_of_box(source)
-    if kind == "box" and (warning := judge_box(source, policy_here()).warning):
-        click.echo(f"warning: {warning}", err=True)
+    judged = None
+    if kind == "box":
+        judgement = judge_box(source, policy_here())
+        judged = judgement.verified
+        if judgement.warning:
+            click.echo(printable(f"warning: {judgement.warning}"), err=True)
     box = output or (source if kind == "box" else Path(identity.file_name if identity else f"{source.stem}.fpk"))
     hash = SignatureHash(hash_name)
     private = signing_key(key, passphrase_file, passphrase_fd)
@@ -87,9 +92,9 @@ def sign(
             assert identity is not None
             sealing.seal_folder(source, box, private, hash, identity)
         else:
-            sign_payload(source, box, private, hash, size=size)
+            sign_payload(source, box, private, hash, size=size, judged=judged)
     mark = " (development)" if private.development else ""
-    click.echo(f"signed {box}: {bytes_text(box.stat().st_size)}, key {private.key_id[:12]}{mark}")
+    click.echo(printable(f"signed {box}: {bytes_text(box.stat().st_size)}, key {private.key_id[:12]}{mark}"))
 
 
 def signing_key(key: Path | None, passphrase_file: Path | None = None, passphrase_fd: int | None = None) -> PrivateKey:

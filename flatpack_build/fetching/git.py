@@ -31,7 +31,12 @@ _NETWORK = (
 )  # fmt: skip
 
 
-def _callbacks(url: str, environ: Mapping[str, str]) -> pygit2.RemoteCallbacks:
+class _SecretWantedError(Exception):
+    """The server asks for a password, and there is one for the host that the source names."""
+
+
+def _callbacks(url: str, environ: Mapping[str, str], *, at_home: bool) -> pygit2.RemoteCallbacks:
+    """``at_home``: whoever asks for credentials is the host in ``url``, since redirects are not followed."""
     import pygit2  # loads libgit2
 
     class Callbacks(pygit2.RemoteCallbacks):
@@ -54,6 +59,8 @@ def _callbacks(url: str, environ: Mapping[str, str]) -> pygit2.RemoteCallbacks:
             if allowed & kinds.SSH_KEY:
                 return _ssh_key(username or "git", self._asked, environ)
             if allowed & kinds.USERPASS_PLAINTEXT and self._asked == 1 and (known := _netrc(url, environ)):
+                if not at_home:
+                    raise _SecretWantedError
                 return pygit2.UserPass(*known)
             raise pygit2.GitError("authentication failed: no credentials for it")
 
@@ -100,12 +107,12 @@ class Clone:
                 pygit2.settings.ssl_cert_file = certificates
         self.repository = pygit2.init_repository(str(folder), bare=True)
         self._remote = self.repository.remotes.create_anonymous(source.url)
+        self._at_home = False
 
     def heads(self) -> dict[str, str]:
         """What the remote offers: name of the reference -> id."""
 
-        def ask() -> dict[str, str]:
-            callbacks = _callbacks(self._source.url, self._environ)
+        def ask(callbacks: pygit2.RemoteCallbacks) -> dict[str, str]:
             return {str(head.name): str(head.oid) for head in self._remote.list_heads(callbacks=callbacks, proxy=True)}
 
         return self._patiently(ask)
@@ -113,18 +120,27 @@ class Clone:
     def take(self, *refspecs: str, depth: int = 0) -> None:
         """Raises ``SourceError``."""
 
-        def ask() -> None:
-            callbacks = _callbacks(self._source.url, self._environ)
+        def ask(callbacks: pygit2.RemoteCallbacks) -> None:
             self._remote.fetch(list(refspecs), callbacks=callbacks, depth=depth, proxy=True)
 
         self._patiently(ask)
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
+    def _with_callbacks(self, ask: Callable[[pygit2.RemoteCallbacks], T]) -> T:
+        """libgit2 gives a password to whomever it was redirected to, and does not say who that is. So redirects are
+        followed without one only; where one is wanted, it is asked once more and goes to the host in the source."""
+        if not self._at_home:
+            with contextlib.suppress(_SecretWantedError):
+                return ask(_callbacks(self._source.url, self._environ, at_home=False))
+            self.repository.config["http.followRedirects"] = "false"
+            self._at_home = True
+        return ask(_callbacks(self._source.url, self._environ, at_home=True))
+
+    def _patiently(self, ask: Callable[[pygit2.RemoteCallbacks], T]) -> T:
         import pygit2
 
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return ask()
+                return self._with_callbacks(ask)
             except (pygit2.GitError, KeyError, ValueError, OSError) as error:
                 last = attempt == _ATTEMPTS
                 if last or not any(sign in str(error).lower() for sign in _NETWORK):
@@ -138,8 +154,10 @@ class Clone:
 
         if not self._remote_is_local:
             with contextlib.suppress(pygit2.GitError, ValueError, KeyError, OSError):
-                callbacks = _callbacks(self._source.url, self._environ)
-                self._remote.fetch([f"+{commit}:refs/flatpack/commit"], callbacks=callbacks, depth=1, proxy=True)
+                refspec = f"+{commit}:refs/flatpack/commit"
+                self._with_callbacks(
+                    lambda callbacks: self._remote.fetch([refspec], callbacks=callbacks, depth=1, proxy=True)
+                )
         if self.repository.get(commit) is None:
             self.take(*_EVERYTHING)
         found = self.repository.get(commit)
@@ -190,6 +208,9 @@ def _explain(source: GitSource, error: Exception) -> FlatpackError:
     if "authentication" in low or "status code: 401" in low or "status code: 403" in low:
         hint = "is the address right? credentials go into ~/.netrc for https, into an agent or ~/.ssh for ssh"
         return SourceError(f"{where}: the server wants credentials, or has no such repository", hint=hint)
+    if "redirect" in low:
+        hint = "name the address that it redirects to; credentials are given to no other host than the source names"
+        return SourceError(f"{where}: the server wants credentials and redirects elsewhere", hint=hint)
     if "not owned by current user" in low:
         hint = f"it belongs to someone else; if you trust it: git config --global --add safe.directory {where}"
         return SourceError(f"{where}: {text}", hint=hint)
@@ -210,7 +231,7 @@ def resolve(source: GitSource, out: Path, work: Path, environ: Mapping[str, str]
     """
     clone = Clone(source, work / "clone", environ)
     commit = clone.find(source.rev)
-    files, tree = export(str(source), commit, source.path, out)
+    files, tree = export(str(source), commit, source.path, clone.repository.odb, out)
     identity = {"commit": str(commit.id)} | ({"tree": tree.digest} if not files else {})
     return Fetched(files, identity, tree.size)
 
@@ -224,7 +245,7 @@ def fetch(
     if commit is None:
         hint = "its history was rewritten; run: flatpack lock <name>"
         raise SourceError(f"{source}: the commit {params.identity['commit']} is no longer in the repository", hint=hint)
-    files, tree = export(str(source), commit, source.path, out)
+    files, tree = export(str(source), commit, source.path, clone.repository.odb, out)
     if params.files:
         check_files(params.source, params.files, files)
     elif tree.digest != params.identity["tree"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,31 @@ if TYPE_CHECKING:
 
 _SUBMODULE, _LINK, _EXECUTABLE = 0o160000, 0o120000, 0o100755
 _MAX_LINKS = 40  # as many as Linux follows
-_MAX_FILES = 500_000
-"""Links to folders are copied, so a few kilobytes of git can stand for more files than a disk holds."""
+_MAX_TARGET = 4096  # bytes of a link: as many as Linux takes
 _LFS = b"version https://git-lfs.github.com/spec/v1"
 
 
+@dataclass(frozen=True, slots=True)
+class ExportLimits:
+    """How much of a repository is written out."""
+
+    entries: int = 500_000
+    """Files and folders. Links to folders are copied, and one tree may stand in many places, so a few kilobytes of git
+    can stand for more of both than a disk holds."""
+    depth: int = 100
+    """Folders in one another: as many as a box takes."""
+    file_size: int = 2 << 30
+    """Bytes of one file: libgit2 has all of it in memory."""
+
+
 class _Exporter:
-    def __init__(self, source: str, root: pygit2.Tree, out: Path) -> None:
+    def __init__(self, source: str, root: pygit2.Tree, database: pygit2.Odb, out: Path, limits: ExportLimits) -> None:
         import pygit2  # loads libgit2
 
         self.git = pygit2
+        self._limits = limits
+        self._database = database
+        self._count = 0
         self._source = source
         self._root = root
         self._out = out
@@ -54,7 +70,7 @@ class _Exporter:
             assert isinstance(child, (self.git.Tree, self.git.Blob))
             if isinstance(child, self.git.Blob) and child.filemode == _LINK:
                 links += 1
-                target = child.data.decode(errors="surrogateescape")
+                target = self.data(child, shown, _MAX_TARGET).decode(errors="surrogateescape")
                 if links > _MAX_LINKS or target.startswith("/") or "\0" in target:
                     why = (
                         "is a link in a circle" if links > _MAX_LINKS else "is a link that leads out of the repository"
@@ -87,10 +103,25 @@ class _Exporter:
             raise self.fail(folder + name, "has a forbidden name")
         return name
 
+    def count(self, path: str) -> None:
+        """To be called for each file and folder."""
+        self._count += 1
+        limits = self._limits
+        if self._count > limits.entries:
+            raise self.fail(path, f"is one file or folder too many: more than {limits.entries} cannot be fetched")
+        if path.count("/") >= limits.depth:
+            raise self.fail(path, f"is too deep: more than {limits.depth} folders in one another")
+
+    def data(self, blob: pygit2.Blob, path: str, limit: int) -> bytes:
+        # Asked of the database: asking the blob would unpack it.
+        _, size = self._database.read_header(blob.id)
+        if size > limit:
+            raise self.fail(path, f"is too large: {size} bytes, at most {limit}", "name a source that is no repository")
+        return blob.data
+
     def blob(self, blob: pygit2.Blob, executable: bool, path: str) -> None:
-        if len(self.entries) >= _MAX_FILES:
-            raise self.fail(path, f"is one file too many: more than {_MAX_FILES} cannot be fetched")
-        data = blob.data
+        self.count(path)
+        data = self.data(blob, path, self._limits.file_size)
         target = self._out / path
         with open(target, "xb") as file:
             file.write(data)
@@ -118,19 +149,32 @@ class _Exporter:
             if entry.filemode == _LINK:
                 node, where = self.find("/".join(where), path)
             if isinstance(node, self.git.Tree):
+                self.count(path)
                 (self._out / path).mkdir()
                 self.tree(node, path + "/", where, around)
             else:
                 self.blob(node, node.filemode == _EXECUTABLE, path)
 
 
-def export(source: str, commit: pygit2.Commit, path: str, out: Path) -> tuple[dict[str, str], Tree]:
-    """Write ``path`` of ``commit`` (empty: everything) below ``out``; a file under its own name.
+_LIMITS = ExportLimits()
+
+
+def export(
+    source: str,
+    commit: pygit2.Commit,
+    path: str,
+    database: pygit2.Odb,
+    out: Path,
+    limits: ExportLimits = _LIMITS,
+) -> tuple[dict[str, str], Tree]:
+    """Write ``path`` of ``commit`` (empty: everything), which lies in ``database``, below ``out``; a file under its own
+    name.
 
     Gives the file's sha256 by its name (empty for a folder), and the tree that was written. Links become copies of
-    what they lead to. Raises ``SourceError`` for submodules and for links that lead out, in circles or nowhere.
+    what they lead to. Raises ``SourceError`` for submodules and for links that lead out, in circles or nowhere,
+    and for what is too much, too large or too deep.
     """
-    exporter = _Exporter(source, commit.tree, out)
+    exporter = _Exporter(source, commit.tree, database, out, limits)
     node, place = exporter.find(path, path)
     if isinstance(node, exporter.git.Tree):
         exporter.tree(node, "", place, ())

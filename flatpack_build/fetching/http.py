@@ -149,11 +149,11 @@ class Client:
         raise SourceError(f"{public_url(url)}: {reason} ({status}{': ' + code if code else ''})", hint=hint)
 
     def _retry_after(self, text: str) -> float | None:
-        if text.strip().isdigit():
-            return float(text)
+        if (seconds := _whole(text)) is not None:
+            return seconds
         try:
             return max(0.0, parsedate_to_datetime(text).timestamp() - self._policy.now())
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
 
     def read(self, url: str, use: Callable[[Readable], T]) -> T:
@@ -244,7 +244,7 @@ class _Transfer:
         else:
             self._sink.restart()
             self.resumed = False
-            self._total = int(length) if length.isdigit() and not encoded else None
+            self._total = None if encoded else _whole(length)
             self._validator = "" if encoded else _validator(response)
         meter = Meter(self._total)
         meter.done = self._sink.size
@@ -256,11 +256,18 @@ class _Transfer:
             raise TransientError(f"cut short: {self._sink.size} of {self._total} bytes came")
 
     def _continues(self, response: Response) -> bool:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        match = re.fullmatch(
+            r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "")
+        )
         if match is None or not self._sink.size or int(match[1]) != self._sink.size:
             return False
         same = _validator(response) in ("", self._validator)
         return same and (match[2] == "*" or self._total in (None, int(match[2])))
+
+
+def _whole(text: str) -> int | None:
+    """A number in a header; ``None`` for what is none, or is one of more digits than any file has bytes."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text.strip()) else None
 
 
 def _validator(response: Response) -> str:

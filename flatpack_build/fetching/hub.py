@@ -81,12 +81,12 @@ def _ask(hub: Hub, source: HubSource) -> tuple[str, dict[str, _File]]:
             size = lfs.get("size", item.get("size"))
             digest = str(lfs.get("sha256") or lfs.get("oid") or "")
             files[str(item["rfilename"])] = _File(
-                size if isinstance(size, int) else None, Digest.parse(digest) if digest else ""
+                size if isinstance(size, int) and size >= 0 else None, Digest.parse(digest) if digest else ""
             )
     except SourceError as error:
         hint = f"{error.hint}; is {source.repo}@{source.rev} right? a private or gated one needs HF_TOKEN"
         raise SourceError(f"{source}: {error.message}", hint=hint) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(f"{source}: {hub.endpoint} does not answer as a model hub does",
                           hint="check HF_ENDPOINT") from error  # fmt: skip
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):

@@ -224,6 +224,8 @@ LARGE_OLD = [*OLD, file("chat/zeros", ZEROS)]
 
 EXCESSIVE: dict[str, tuple[Sequence[Item], Limits, str]] = {
     "entries": (MANY, Limits(entries=40), "more than 40 files and folders"),
+    "paths": (MANY, Limits(names=200), "paths in the box have more than 200 characters"),
+    "paths, unlisted": (MANY_OLD, Limits(names=200), "paths in the box have more than 200 characters"),
     "entries, unlisted": (MANY_OLD, Limits(entries=40), "more than 40 files and folders"),
     "one file": (LARGE, Limits(file_size=2_999_999), "'chat/zeros' in the box has 3,000,000 bytes, and one file may"),
     "one file, unlisted": (LARGE_OLD, Limits(file_size=2_999_999), "and one file may have 2,999,999"),

@@ -85,3 +85,14 @@ def test_help_has_an_example() -> None:
     output = CliRunner().invoke(keygen, ["--help"]).output
     assert "flatpack keygen --development" in output
     assert "FLATPACK_PASSPHRASE" in output
+
+
+def test_what_is_left_to_do_for_builds_to_sign_with_it(here: Path) -> None:
+    outside = CliRunner().invoke(keygen, ["--development", "a.pem"])
+    assert "next" not in outside.output
+    (here / "warehouse").mkdir()
+    assert "next" not in CliRunner().invoke(keygen, ["--development"]).output
+    other = CliRunner().invoke(keygen, ["--development", "keys/other.pem"])
+    assert 'signing_key = "keys/other.pem"' in other.output
+    models = CliRunner().invoke(keygen, ["--development", "--ec"])
+    assert 'model_signing_key = "keys/model-signing.pem"' in models.output

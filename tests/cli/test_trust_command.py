@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,11 @@ from click.testing import CliRunner, Result
 
 from flatpack_build.box.container import verify_box
 from flatpack_build.box.keys import generate_key, load_public_key
-from flatpack_build.box.packing import PayloadEntry
+from flatpack_build.box.packing import PayloadEntry, write_payload
 from flatpack_build.cli import cli
 from flatpack_build.errors import BoxError, FlatpackError, KeyFileError, UsageError
 from tests.box.original import original_folder
-from tests.box.samples import KeyPair, make_box, make_payload
+from tests.box.samples import ENTRIES, KeyPair, make_box, make_payload
 from tests.gguf_files import gguf
 
 
@@ -193,7 +195,8 @@ def test_inspect_shows_everything_of_a_box_that_is_trusted_or_not(here: Path, ke
     assert report["signature"]["trusted"] is True and report["signature"]["key"] == key.public.key_id
     assert [entry["path"] for entry in report["entries"]] == ["a.txt", "m.gguf", "sbom.cdx.json"]
     assert report["models"][0]["quantisation"] == "F16"
-    assert "No such file" in failure("inspect", "missing.fpk").message
+    assert failure("inspect", "missing.fpk").message == "there is no such box"
+    assert "a folder" in failure("inspect", here).message and "*.fpk" in failure("inspect", here).hint
 
 
 def test_what_a_stranger_wrote_does_not_reach_the_terminal(here: Path, key: KeyPair) -> None:
@@ -228,3 +231,49 @@ def test_diff(here: Path, key: KeyPair) -> None:
 @pytest.mark.parametrize("command", ["sign", "verify", "inspect", "diff", "trust"])
 def test_help_has_an_example(command: str) -> None:
     assert f"  flatpack {command} " in run(command, "--help").output
+
+
+@pytest.mark.parametrize("hash", ["sha256", "sha512"])
+def test_a_box_that_is_exchanged_while_the_passphrase_is_typed_is_not_signed(
+    here: Path, key: KeyPair, secret_key: Path, hash: str
+) -> None:
+    run("trust", "add", key.public_file, "--development")
+    boxes: dict[int, Path] = {}  # by their sizes, since another size would be noticed by itself
+    for seed in range(100):
+        entry = PayloadEntry("weights.bin", random.Random(seed).randbytes(5000))
+        box = make_box(here, key.private, [entry], name=f"{seed}.fpk")
+        other = boxes.setdefault(box.stat().st_size, box)
+        if other is not box:
+            break
+    os.rename(box, "good.fpk")
+    os.mkfifo(here / "passphrase")
+    command = [sys.executable, "-m", "flatpack_build", "sign", "good.fpk", "-o", "out.fpk", "--hash", hash,
+               "--key", str(secret_key), "--passphrase-file", "passphrase"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with open(here / "passphrase", "w") as answer:  # waits until the passphrase is asked for
+            os.replace(other, "good.fpk")
+            answer.write("secret\n")
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 1 and "changed after it was verified" in said
+    assert not (here / "out.fpk").exists()
+
+
+def test_a_payload_cannot_say_where_its_box_goes(here: Path, key: KeyPair) -> None:
+    (here / "inner").mkdir()
+    os.chdir(here / "inner")
+    for version, target in (("/../../evil", "any"), ("1", "../../../evil"), ("1", "x" * 300)):
+        with open("payload", "wb") as file:
+            write_payload(ENTRIES, file, flatpack="chat", version=version, target=target)
+        assert "-o" in failure("sign", "payload", "--key", key.private_file).hint
+        assert (sorted(os.listdir()), sorted(os.listdir(here))) == (["payload"], ["inner"])
+        run("sign", "payload", "-o", "mine.fpk", "--key", key.private_file)
+        os.unlink("mine.fpk")
+
+
+@pytest.mark.parametrize("text", ['version = "/../../evil"', 'version = "1"\n[environment]\nmodel_name = "sub/evil"'])
+def test_a_folder_cannot_say_where_its_box_goes(here: Path, key: KeyPair, text: str) -> None:
+    (here / "folder").mkdir()
+    (here / "folder" / "flatpack.toml").write_text(text + "\n")
+    failure("sign", "folder", "--key", key.private_file)
+    assert os.listdir(here) == ["folder"]

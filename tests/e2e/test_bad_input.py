@@ -75,6 +75,14 @@ def test_two_flatpacks_of_one_name(small: Project) -> None:
     refused(small, "other/flatpack.toml:5:", task="build:other")
 
 
+def test_an_unknown_target(small: Project) -> None:
+    small.edit("warehouse/small/flatpack.toml", '"pi5"', '"pi55"')
+    place = "warehouse/small/flatpack.toml:"
+    refused(small, place, "there is no target 'pi55'; did you mean 'pi5'?")
+    (small.root / "warehouse/small/flatpack.lock").unlink(missing_ok=True)
+    refused(small, place, "there is no target 'pi55'; did you mean 'pi5'?")
+
+
 def test_an_unknown_flatpack_and_an_unknown_task(small: Project) -> None:
     refused(small, "smal", "small", task="build:smal")
     refused(small, "build:small@pi4", "did you mean", task="build:small@pi4")

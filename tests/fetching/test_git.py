@@ -11,12 +11,12 @@ import pytest
 from flatpack_build import fs
 from flatpack_build.digest import Digest
 from flatpack_build.errors import SourceError, VerificationError
-from flatpack_build.fetching import git
+from flatpack_build.fetching import git, git_tree
 from flatpack_build.fetching.stream import Fetched
 from flatpack_build.manifest.source import GitSource
 from flatpack_build.params import FetchParams
 from flatpack_build.tree import Kind, Tree, TreeEntry
-from tests.fetching.server import Exchange, Request, Site
+from tests.fetching.server import Exchange, Request, Site, running
 
 AUTHOR = pygit2.Signature("A", "a@example.org", 1_700_000_000, 0)
 FILE, EXEC, LINK, MODULE = (
@@ -257,3 +257,105 @@ def test_http_refusals(site: Site, tmp_path: Path, out: Path, status: int, reaso
     _smart_http(site, tmp_path, status)
     with pytest.raises(SourceError, match=reason):
         git.resolve(GitSource(f"{site.url}/repo.git", "main"), out, tmp_path / "work", {"HOME": str(tmp_path)})
+
+
+def _with_password(site: Site, path: str) -> None:
+    """Let nobody in at ``path`` who does not say who they are."""
+    inner = site.routes[path]
+
+    def handler(exchange: Exchange, request: Request) -> None:
+        if "authorization" in request.headers:
+            inner(exchange, request)
+        else:
+            exchange.reply(401, WWW_Authenticate='Basic realm="git"')
+
+    site.routes[path] = handler
+
+
+def _netrc(tmp_path: Path, host: str) -> dict[str, str]:
+    file = tmp_path / "netrc"
+    file.write_text(f"machine {host} login me password s3cret\n")
+    file.chmod(0o600)
+    return {"NETRC": str(file), "HOME": str(tmp_path)}
+
+
+def test_a_password_of_the_netrc_is_used(site: Site, tmp_path: Path, out: Path) -> None:
+    origin = Origin(tmp_path / "repo.git")
+    origin.commit({"f": (b"1", FILE)})
+    _smart_http(site, tmp_path)
+    for end in ("/info/refs", "/git-upload-pack"):
+        _with_password(site, "/repo.git" + end)
+    environ = _netrc(tmp_path, "127.0.0.1")
+    source = GitSource(f"{site.url}/repo.git", "main")
+    fetched = git.resolve(source, out, tmp_path / "work", environ)
+    assert content(out) == {"f": b"1"}
+
+    again = tmp_path / "again"
+    again.mkdir()
+    git.fetch(FetchParams("git+x", {}, fetched.identity), source, again, tmp_path / "work2", environ)
+    assert content(again) == {"f": b"1"}
+
+
+def test_a_password_goes_to_no_host_that_one_is_redirected_to(site: Site, tmp_path: Path, out: Path) -> None:
+    with running() as stranger:
+        stranger.routes["/repo.git/info/refs"] = lambda exchange, _: exchange.reply(404)
+        _with_password(stranger, "/repo.git/info/refs")
+        site.routes["/repo.git/info/refs"] = lambda exchange, request: exchange.reply(
+            301, Location=stranger.url + request.path
+        )
+        named = site.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(SourceError, match="wants credentials and redirects elsewhere"):
+            git.resolve(GitSource(f"{named}/repo.git", "main"), out, tmp_path / "work", _netrc(tmp_path, "localhost"))
+        assert stranger.requests, "it was not redirected"
+        assert not any("authorization" in request.headers for request in stranger.requests)
+
+
+def test_a_redirect_that_wants_no_password_is_followed(site: Site, tmp_path: Path, out: Path) -> None:
+    origin = Origin(tmp_path / "repo.git")
+    origin.commit({"f": (b"1", FILE)})
+    _smart_http(site, tmp_path)
+    site.routes["/old/info/refs"] = lambda exchange, request: exchange.reply(
+        301, Location=site.url + request.path.replace("/old/", "/repo.git/")
+    )
+    git.resolve(GitSource(f"{site.url}/old", "main"), out, tmp_path / "work", _netrc(tmp_path, "127.0.0.1"))
+    assert content(out) == {"f": b"1"}
+
+
+def _nested(origin: Origin, levels: int, width: int, leaf: bytes | None) -> None:
+    """A commit of folders in folders, ``width`` of them in each, all of them one and the same tree object."""
+    builder = origin.repository.TreeBuilder()
+    if leaf is not None:
+        builder.insert("f", origin.repository.create_blob(leaf), FILE)
+    tree = builder.write()
+    for _ in range(levels):
+        builder = origin.repository.TreeBuilder()
+        for number in range(width):
+            builder.insert(f"d{number}", tree, pygit2.enums.FileMode.TREE)
+        tree = builder.write()
+    origin.repository.create_commit("refs/heads/main", AUTHOR, AUTHOR, "a commit", tree, [])
+
+
+def _export(origin: Origin, out: Path, limits: git_tree.ExportLimits) -> None:
+    commit = origin.repository.revparse_single("main").peel(pygit2.Commit)
+    git_tree.export("a source", commit, "", origin.repository.odb, out, limits)
+
+
+def test_a_few_trees_cannot_stand_for_endless_folders(origin: Origin, out: Path) -> None:
+    _nested(origin, levels=12, width=10, leaf=None)
+    with pytest.raises(SourceError, match="one file or folder too many"):
+        _export(origin, out, git_tree.ExportLimits(entries=200))
+
+
+def test_folders_in_folders_without_end_are_refused(origin: Origin, out: Path) -> None:
+    _nested(origin, levels=1500, width=1, leaf=b"x")
+    with pytest.raises(SourceError, match="too deep"):
+        resolve(origin, "main", out)
+
+
+def test_a_file_that_is_larger_than_memory_is_refused_by_its_header(origin: Origin, out: Path) -> None:
+    limits = git_tree.ExportLimits(file_size=1 << 20)
+    origin.commit({"good": (bytes(1 << 20), FILE)})
+    _export(origin, out, limits)
+    origin.commit({"zeros": (bytes((1 << 20) + 1), FILE)})
+    with pytest.raises(SourceError, match="'zeros' is too large"):
+        _export(origin, out, limits)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flatpack_build import events
+from flatpack_build.digest import Digest
 from flatpack_build.errors import SourceError, VerificationError
 from flatpack_build.fetching.http import Client, Policy, public_url
 from tests.fetching.server import Exchange, Request, Site
@@ -270,3 +271,31 @@ def test_public_url() -> None:
 
 def test_empty_file(site: Site, client: Client, out: Path) -> None:
     assert client.download(site.serve("/a", b""), out / "a") == (hashlib.sha256(b"").hexdigest(), 0)
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-1", "many"])
+def test_a_length_that_is_no_number_is_none(site: Site, client: Client, out: Path, length: str) -> None:
+    def handler(exchange: Exchange, request: Request) -> None:
+        exchange.reply(200, b"abc", Content_Length=length)
+        exchange.cut()
+
+    site.routes["/f"] = handler
+    assert client.download(site.url + "/f", out / "f") == (Digest.of_bytes(b"abc"), 3)
+
+
+@pytest.mark.parametrize("after", ["\xb2", "9" * 5000, "Mon, 01 Jan 0001 00:00:00 -0000"])
+def test_a_time_to_wait_that_is_no_time_is_none(
+    site: Site, client: Client, out: Path, waits: list[float], after: str
+) -> None:
+    site.routes["/f"] = lambda exchange, _: exchange.reply(503, Retry_After=after)
+    with pytest.raises(SourceError, match="tried 5 times"):
+        client.download(site.url + "/f", out / "f")
+    assert len(waits) == 4
+
+
+def test_what_a_server_says_cannot_steer_the_terminal(site: Site, client: Client, out: Path) -> None:
+    site.routes["/f"] = lambda exchange, _: exchange.reply(403, X_Error_Message="\x1b]0;mine\x07 \x9b2J")
+    with pytest.raises(SourceError) as caught:
+        client.download(site.url + "/f", out / "f")
+    assert "\x1b" in str(caught.value), "the server did not get it through"
+    assert not {"\x1b", "\x07", "\x9b"} & set(caught.value.shown("/nowhere"))

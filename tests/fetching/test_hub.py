@@ -123,3 +123,9 @@ def test_a_hub_that_stumbles(model_hub: Site, policy: Policy, out: Path, waits: 
     model_hub.routes[path] = handler
     hub.resolve(HubSource("org/model", "main", "config.json"), out, connect(model_hub, policy))
     assert len(waits) == 2
+
+
+def test_an_answer_nested_without_end_is_none(model_hub: Site, policy: Policy, out: Path) -> None:
+    model_hub.serve("/api/models/org/model/revision/main", b"[" * 200_000)
+    with pytest.raises(SourceError, match="does not answer as a model hub does"):
+        hub.resolve(HubSource("org/model", "main", "x"), out, connect(model_hub, policy))
