@@ -197,7 +197,7 @@ class _TargetPlan:
                 places[name] = self._place(entry.to_destination, table, index, "to_destination")
                 if is_remote(entry.from_source):
                     fetched = self.draft.fetch(entry.from_source, table, places[name], part=f"{table}-{index}")
-                    member = next(iter(self.draft.locked(entry.from_source).files))
+                    member = self.draft.only_file(entry.from_source, table, table, index, "from_source")
                     inputs[name] = Output(fetched, member)
                 else:
                     path = self._place(entry.from_source, table, index, "from_source")
