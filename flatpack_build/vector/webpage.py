@@ -61,7 +61,7 @@ class _Reader(HTMLParser):
             self._first = line + data[: len(data) - len(data.lstrip())].count("\n")
         self._parts.append(data)
 
-    def parse_marked_section(self, i: int, report: int = 1) -> int:
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
         # The library asserts that it knows what stands there. A browser takes all it does not know for a comment.
         try:
             return super().parse_marked_section(i, report)
