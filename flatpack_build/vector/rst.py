@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from flatpack_build.vector.blocks import Block, tidy, tidy_code
 
 _ADORNMENT = re.compile(r"^([!-/:-@\[-`{-~])\1{2,}\s*$")
-_RULE = re.compile(r"^[\s+=|-]*[=-]{2,}[\s+=|-]*$")
+# As in Markdown: no pattern takes steps without bounds for each character.
+_RULE = re.compile(r"^(?=[\s+=|-]*$).*?[=-]{2}")
 _ITEM = re.compile(r"^(\s*)(?:[-*+•]|(?:\d{1,9}|#|[a-zA-Z])[.)]|\(\w{1,3}\))\s+(\S.*)$")
 _DIRECTIVE = re.compile(r"^(\s*)\.\.\s+([\w:-]+)::\s*(.*)$")
 _EXPLICIT = re.compile(r"^(\s*)\.\.(\s|$)")
@@ -20,12 +21,12 @@ sidebar epigraph rubric
 """
 _TEXT_DIRECTIVES = frozenset(_TEXT_NAMES.split())
 _INLINE = (
-    (re.compile(r":[\w:+.-]+:`([^`<]*?)\s*(?:<[^`]*>)?`"), r"\1"),
+    (re.compile(r":[\w:+.-]{1,100}:`([^`<]*?)\s*(?:<[^`]*>)?`"), r"\1"),
     (re.compile(r"``(.+?)``"), r"\1"),
     (re.compile(r"`([^`<]+?)\s*<[^`]*>`__?"), r"\1"),
     (re.compile(r"`([^`]+)`_{0,2}"), r"\1"),
-    (re.compile(r"\*\*(\S(?:.*?\S)?)\*\*"), r"\1"),
-    (re.compile(r"(?<!\w)\*(\S(?:.*?\S)?)\*(?!\w)"), r"\1"),
+    (re.compile(r"\*\*(\S(?:.{0,1000}?\S)?)\*\*"), r"\1"),
+    (re.compile(r"(?<!\w)\*(\S(?:.{0,1000}?\S)?)\*(?!\w)"), r"\1"),
     (re.compile(r"\|(\S(?:[^|]*\S)?)\|_{0,2}"), r"\1"),
     (re.compile(r"(?<=\w)__?(?=[\s.,;:!?)]|$)"), ""),
     (re.compile(r"\\(.)"), r"\1"),

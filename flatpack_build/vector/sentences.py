@@ -25,9 +25,10 @@ _BEFORE_NUMBER = frozenset(
 )
 
 # A terminator, what closes behind it (quotes, brackets), then white space. CJK terminators need no space.
+_STOPS = ".!?\u2026\u0964\u0965\u061f\u0589\u1362"
 _CLOSING = "'\"\u2019\u201d\u00bb)\\]}"
 _END = re.compile(
-    rf"[.!?\u2026\u0964\u0965\u061f\u0589\u1362]+[{_CLOSING}]*(?=\s)"
+    rf"(?<![{_STOPS}])[{_STOPS}]++[{_CLOSING}]*+(?=\s)"
     rf"|[\u3002\uff01\uff1f\uff61]+[\u300d\u300f\u3011\uff09{_CLOSING}]*"
 )
 _WORD_BEFORE = re.compile(r"""[^\s('"\[{\u2018\u201c\u00ab]+$""")

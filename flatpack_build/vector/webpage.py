@@ -61,6 +61,13 @@ class _Reader(HTMLParser):
             self._first = line + data[: len(data) - len(data.lstrip())].count("\n")
         self._parts.append(data)
 
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        # The library asserts that it knows what stands there. A browser takes all it does not know for a comment.
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i)
+
     def close(self) -> None:
         super().close()
         self._flush()

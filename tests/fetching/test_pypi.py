@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 import os
+import random
 import stat
 import subprocess
 import sys
@@ -119,10 +122,10 @@ def test_two_members_of_one_name(tmp_path: Path, out: Path) -> None:
         extract(PypiSource("a-model", "1.0", ("a_model/model.bin", "other/model.bin")), path, out)
 
 
-@pytest.mark.parametrize("name", ["a/../../evil", "a//evil", "a/../evil", "a/\\..\\evil", "a/./evil"])
+@pytest.mark.parametrize("name", ["a/\x1b[2J", "a/../../evil", "a//evil", "a/../evil", "a/\\..\\evil", "a/./evil"])
 def test_paths_of_the_archive_are_not_trusted(tmp_path: Path, out: Path, name: str) -> None:
     path = wheel(tmp_path, "a_model", "1.0", {name: b"evil"})
-    with pytest.raises(SourceError, match="leads elsewhere"):
+    with pytest.raises(SourceError, match=r"leads elsewhere|control character"):
         extract(PypiSource("a-model", "1.0", ("a/",)), path, out)
     assert list(out.iterdir()) == []
 
@@ -135,6 +138,47 @@ def test_a_link_in_the_archive(tmp_path: Path, out: Path) -> None:
         archive.writestr(entry, "/etc/passwd")
     with pytest.raises(SourceError, match="no ordinary file"):
         extract(PypiSource("x", "1", ("a/link",)), path, out)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_way_of_compressing_that_wheels_do_not_use(tmp_path: Path, out: Path, method: int) -> None:
+    """zipfile unpacks all that one read brings at once: of a kilobyte of bzip2 that is a gigabyte."""
+    path = tmp_path / "a-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a/w.bin", bytes(1000))
+    with pytest.raises(SourceError, match="not used for wheels"):
+        extract(PypiSource("a", "1.0", ("a/w.bin",)), path, out)
+    assert list(out.iterdir()) == []
+
+
+def test_a_small_wheel_cannot_fill_the_disk(tmp_path: Path, out: Path) -> None:
+    """Several members that are the same bytes of the archive, which each has to itself only by the list at its end."""
+    path = wheel(tmp_path, "a", "1.0", {"a/w.bin": bytes(1 << 20)})
+    with zipfile.ZipFile(path, "a") as archive:
+        first = archive.getinfo("a/w.bin")
+        for number in range(2000):
+            again = copy.copy(first)
+            again.filename = f"a/w{number}.bin"
+            archive.filelist.append(again)
+        archive.writestr("end", b"")  # so that the list is written anew
+    with pytest.raises(SourceError, match="the members grow to 2,098,200,576 bytes"):
+        extract(PypiSource("a", "1.0", ("a/",)), path, out)
+    assert list(out.iterdir()) == []
+
+
+def test_an_archive_damaged_anywhere_is_said_to_be_damaged(tmp_path: Path, out: Path) -> None:
+    good = wheel(tmp_path, "a", "1.0", {f"a/{number}": b"weights %d" % number * 9 for number in range(3)}).read_bytes()
+    chance = random.Random(1)
+    path = tmp_path / "damaged.whl"
+    for number in range(3000):
+        data = bytearray(good)
+        for _ in range(chance.choice([1, 2, 4])):
+            data[chance.randrange(len(data))] = chance.choice([0, 1, 127, 128, 255])
+        path.write_bytes(data)
+        folder = out / str(number)
+        folder.mkdir()
+        with contextlib.suppress(SourceError):
+            extract(PypiSource("a", "1.0", ("a/",)), path, folder)
 
 
 def test_a_damaged_archive(tmp_path: Path, out: Path) -> None:

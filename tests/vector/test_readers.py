@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import pytest
@@ -202,3 +204,49 @@ def test_no_text_breaks_a_reader(read: object, text: str) -> None:
         assert block.text.strip()
         assert 1 <= block.first <= block.last <= lines
         assert block.kind == "code" or "\n" not in block.text
+
+
+@pytest.mark.parametrize(
+    ("page", "texts"),
+    [
+        ("<p>one</p><![if !mso]><p>two</p><![endif]>", ["one", "two"]),
+        ("<p>one</p><![CDATA[ unseen ]]><p>two</p>", ["one", "two"]),
+        ("<p>one</p><![<b>two</b></p><![unknown[ x ]]><p>three</p>", ["one", "two", "x ]]>", "three"]),
+    ],
+)
+def test_sections_of_html_that_nobody_knows_are_comments(page: str, texts: list[str]) -> None:
+    """As Word writes them, and as nobody does: none of them is the end of the build."""
+    said = " ".join(block.text for block in html_blocks(page))
+    assert all(text in said for text in texts[:2]) and said.startswith("one") and said.endswith(texts[-1])
+
+
+HARD = """
+import resource
+resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+from flatpack_build.vector.markdown import markdown_blocks
+from flatpack_build.vector.rst import rst_blocks
+from flatpack_build.vector.sentences import split_sentences
+
+n = 40_000
+for text in ("<!--" * n, "![" * n, "**a " * n, "x" + "`" * n + "x", "```" + " " * n + "`", "# a" + " " * n + "b",
+             "|---" + " " * n + "x", " " * n + "|x", "<http:" * n):
+    list(markdown_blocks(text))
+for text in ("=" * n + "x", "=-" * n + "x", "x **a " * n, "x *a " * n, ":" * n):
+    list(rst_blocks(text))
+split_sentences("." * n + "x")
+print("read")
+"""
+
+
+def test_no_text_keeps_a_reader_busy_for_ever() -> None:
+    """Half a minute of work is left to it, of which it needs a tenth; patterns that go back and forth need hours."""
+    done = subprocess.run([sys.executable, "-c", HARD], capture_output=True, text=True)
+    assert done.stdout == "read\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [("# A", "A"), ("## A ##", "A"), ("# A #b", "A #b"), ("# A#", "A#"), ("### #", "#"), ("# A ## ", "A"), ("##", "")],
+)
+def test_titles(text: str, title: str) -> None:
+    assert [(block.kind, block.text) for block in markdown_blocks(text)] == ([("heading", title)] if title else [])
