@@ -150,7 +150,7 @@ class Builder:
             return self._output_digest(source)
         if isinstance(source, SourceFile):
             entry = self._files.entry(source.path, digests)
-            return InputDigest("file", entry.digest, entry.size)
+            return InputDigest.of_file(entry)
         tree = self._files.tree(source, digests)
         self._trees[tree.digest] = tree
         return InputDigest("tree", tree.digest, tree.size)
@@ -163,7 +163,7 @@ class Builder:
             return InputDigest("tree", tree.digest, tree.size)
         entry = tree.file(source.member)
         if entry is not None:
-            return InputDigest("file", entry.digest, entry.size)
+            return InputDigest.of_file(entry)
         part = tree.below(source.member)
         if not part.entries:
             raise SourceError(f"{source.action} made no {source.member!r}", hint="this is a bug: please report it")
@@ -233,7 +233,7 @@ class Builder:
         store = self._runner.store
         producer = self.outcomes[source.action].result
         with self._healing:
-            if wanted.kind == "file":
+            if wanted.kind != "tree":
                 whole = store.contains(wanted.digest, wanted.size)
             else:
                 tree = self._tree(wanted.digest)

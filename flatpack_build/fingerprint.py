@@ -12,15 +12,26 @@ from typing import Literal
 
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.params import Params
+from flatpack_build.tree import TreeEntry
 
 
 @dataclass(frozen=True, slots=True)
 class InputDigest:
-    """What an input is made of: the digest of a file, or that of a tree. ``size`` is the bytes of all its files."""
+    """What an input is made of: the digest of a file (``exec``: it may be executed), or that of a tree. ``size`` is the
+    bytes of all its files."""
 
-    kind: Literal["file", "tree"]
+    kind: Literal["file", "exec", "tree"]
     digest: Digest
     size: int
+
+    @classmethod
+    def of_file(cls, entry: TreeEntry) -> InputDigest:
+        """``entry`` is that of a file."""
+        return cls("exec" if entry.kind == "exec" else "file", entry.digest, entry.size)
+
+    def as_entry(self, path: str = "") -> TreeEntry:
+        """The inverse of ``of_file``, at ``path``."""
+        return TreeEntry(path, "exec" if self.kind == "exec" else "file", self.size, self.digest)
 
 
 def walk(params: Params, inputs: Mapping[str, InputDigest], tools: Mapping[str, str]) -> Iterator[tuple[str, Json]]:

@@ -11,6 +11,10 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+HOST: Final = "host"
+"""The target that means the machine one is on."""
 
 _FLAGS = {
     "asimd": "neon", "neon": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm", "sve": "sve",

@@ -150,6 +150,6 @@ def _lost(found: Mapping[str, Judgement], builder: Builder, runner: Runner) -> I
 
 
 def _whole(source: InputDigest, builder: Builder, runner: Runner) -> bool:
-    if source.kind == "file":
+    if source.kind != "tree":
         return runner.store.contains(source.digest, source.size)
     return not missing(runner.store, builder.tree(source.digest))

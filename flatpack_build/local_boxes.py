@@ -12,7 +12,8 @@ from packaging.version import InvalidVersion, Version
 from flatpack_build.box.container import SUFFIX
 from flatpack_build.box.contents import find_payload_manifest
 from flatpack_build.errors import BoxError, PlanError
-from flatpack_build.targets import HOST, Profile, load_profile
+from flatpack_build.host import HOST
+from flatpack_build.targets import Profile, load_profile
 
 ANY: Final = "any"
 """The target of boxes that are for no hardware in particular."""

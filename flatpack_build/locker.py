@@ -17,6 +17,7 @@ from flatpack_build.events import listening
 from flatpack_build.fetching.sources import resolve_source, resolve_wheels
 from flatpack_build.fingerprint import action_key, walk
 from flatpack_build.fs import temporary_folder
+from flatpack_build.host import HOST
 from flatpack_build.manifest.document import Document, read_document
 from flatpack_build.manifest.load import check_name, load_manifest
 from flatpack_build.manifest.lock import Lock, LockedSource, write_lock
@@ -27,7 +28,7 @@ from flatpack_build.project import Project
 from flatpack_build.runner import Runner
 from flatpack_build.store.folders import take_folder
 from flatpack_build.store.protocol import ActionResult
-from flatpack_build.targets import HOST, host_profile, load_profile
+from flatpack_build.targets import host_profile, load_profile
 from flatpack_build.views import Row, View, size_text
 
 

@@ -20,7 +20,7 @@ from flatpack_build.digest import Digest, Json, canonical_json, sealed, unsealed
 from flatpack_build.errors import PlanError, SourceError
 from flatpack_build.fs import atomic_write
 from flatpack_build.graph import Graph
-from flatpack_build.host import Host, look_at_host
+from flatpack_build.host import HOST, Host, look_at_host
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
 from flatpack_build.stamps import Signature, settled, signature
@@ -188,7 +188,7 @@ class Planner:
         check_name(manifest, manifest_file)
         profiles = {}
         for index, target in enumerate(manifest.build_targets):
-            if target == "host":
+            if target == HOST:
                 profiles[target] = host_profile(self._host)
                 read.add(_HOST)
                 continue

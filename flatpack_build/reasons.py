@@ -104,11 +104,11 @@ class Reasons:
             return Tree(())
         kind, _, text = str(value).partition(":")
         digest = Digest(text)
-        if kind == "file":
+        if kind != "tree":
             size = self._size(digest)
             if now and isinstance(source, SourceFile):
                 size = os.stat(source.path).st_size
-            return Tree((TreeEntry(_name(source), "file", size, digest),))
+            return Tree((TreeEntry(_name(source), "exec" if kind == "exec" else "file", size, digest),))
         try:
             return self.tree(digest) if now else load_tree(self.store, digest)
         except StoreError:

@@ -75,7 +75,7 @@ class _Given:
             lay_out(self.store, self.tree, path)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(self.store.path(self.digest.digest), path)
+            link_or_copy(self.store.path(self.digest.digest), path, mode=0o555 if self.digest.kind == "exec" else 0o444)
 
 
 class Verifier:
@@ -137,7 +137,7 @@ class Verifier:
     def _given(self, source: Input) -> _Given:
         if isinstance(source, SourceFile):
             entry = self._source(source.path)
-            return _Given(self._own, InputDigest("file", entry.digest, entry.size), None)
+            return _Given(self._own, InputDigest.of_file(entry), None)
         if isinstance(source, SourceTree):
             files = ((name, self._source(f"{source.root}/{name}")) for name in source.files)
             tree = Tree.of([TreeEntry(name, file.kind, file.size, file.digest) for name, file in files])
@@ -145,7 +145,7 @@ class Verifier:
         store, tree = self._made[source.action]
         file = tree.file(source.member) if source.member else None
         if file is not None:
-            return _Given(store, InputDigest("file", file.digest, file.size), None)
+            return _Given(store, InputDigest.of_file(file), None)
         part = tree.below(source.member) if source.member else tree
         return _Given(store, InputDigest("tree", part.digest, part.size), part)
 

@@ -20,7 +20,7 @@ from flatpack_build.errors import CrashError, DamagedInputError, FlatpackError, 
 from flatpack_build.events import Listener
 from flatpack_build.executor.protocol import Execution, Executor, Job
 from flatpack_build.fingerprint import InputDigest, action_key
-from flatpack_build.fs import atomic_write, disk_is_full, temporary_folder
+from flatpack_build.fs import atomic_write, disk_is_full, link_or_copy, temporary_folder
 from flatpack_build.params import INPUT_DIGESTS
 from flatpack_build.pools import Admission
 from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
@@ -117,8 +117,8 @@ class Runner:
                     self._discard_damaged(entry for given in trees.values() for entry in given.entries)
                     raise self._damaged(error.message) from error
                 tree = take_folder(self.store, out)
-                if action.params.hands_on:
-                    self._check_handed_on(trees, tree)
+                if not action.params.wants_digests:
+                    self._check_inputs(trees, tree)
         except OSError as error:
             raise cannot(f"prepare {action.name}", error, self.cache.root) from error
         return ActionResult(
@@ -147,8 +147,9 @@ class Runner:
                 ) from error
             raise
 
-    def _check_handed_on(self, given: Mapping[str, Tree], made: Tree) -> None:
-        """What went in and did not come out was replaced on purpose, or it was damaged. Raises ``StoreError``."""
+    def _check_inputs(self, given: Mapping[str, Tree], made: Tree) -> None:
+        """Nothing may be kept that was made from something damaged. What came out as it went in is whole: it was hashed
+        on its way into the store. Raises ``StoreError``."""
         came_out = {entry.digest for entry in made.entries}
         damaged = self._discard_damaged(
             entry for tree in given.values() for entry in tree.entries if entry.digest not in came_out
@@ -178,16 +179,20 @@ class Runner:
     def _stage(
         self, inputs: Mapping[str, InputDigest], folder: Path, *, digests: bool
     ) -> tuple[Mapping[str, Path], Mapping[str, Tree]]:
-        """Files are read where they lie in the store; folders are laid out as links to it. And what is in each."""
+        """Files are read where they lie in the store, but for those that may be executed, which have links of their own;
+        folders are laid out as links to it. And what is in each."""
         staged, trees = {}, {}
         for name, source in inputs.items():
-            if source.kind == "file":
-                staged[name] = self.store.path(source.digest)
-                trees[name] = Tree((TreeEntry("", "file", source.size, source.digest),))
-            else:
-                staged[name] = folder / name.replace("/", "-")
-                trees[name] = load_tree(self.store, source.digest)
-                lay_out(self.store, trees[name], staged[name])
+            own = folder / name.replace("/", "-")
+            if source.kind == "tree":
+                staged[name], trees[name] = own, load_tree(self.store, source.digest)
+                lay_out(self.store, trees[name], own)
+                continue
+            staged[name], trees[name] = self.store.path(source.digest), Tree((source.as_entry(),))
+            if source.kind == "exec":
+                folder.mkdir(parents=True, exist_ok=True)
+                link_or_copy(staged[name], own, mode=0o555)
+                staged[name] = own
         if digests:
             staged[INPUT_DIGESTS] = folder / "digests.json"
             atomic_write(staged[INPUT_DIGESTS], encode_trees(trees))

@@ -9,10 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from flatpack_build.errors import ManifestError, Place, PlanError
-from flatpack_build.host import Host, look_at_host
+from flatpack_build.host import HOST, Host, look_at_host
 from flatpack_build.manifest.document import read_document
 from flatpack_build.manifest.explain import as_error, problems
-from flatpack_build.manifest.model import HOST
 from flatpack_build.manifest.profile import Profile
 from flatpack_build.manifest.wording import did_you_mean
 

@@ -15,6 +15,7 @@ from flatpack_build.builder import Builder
 from flatpack_build.companions import ModelSigner, companion_paths
 from flatpack_build.executor.local import LocalExecutor
 from flatpack_build.graph import Graph
+from flatpack_build.host import HOST
 from flatpack_build.planner import Planner
 from flatpack_build.pools import Pool
 from flatpack_build.project import Project
@@ -22,7 +23,7 @@ from flatpack_build.record import ActionLine, Record
 from flatpack_build.report.lines import remaining_lines
 from flatpack_build.runner import Runner
 from flatpack_build.source_files import seen_files
-from flatpack_build.stamps import Stamp, StampedBox, Stamps, signature
+from flatpack_build.stamps import Stamp, StampedBox, Stamps
 from flatpack_build.store.digests import DigestCache
 from flatpack_build.store.local import LocalActionCache, LocalStore, Scratch
 from flatpack_build.store.projects import register
@@ -140,6 +141,8 @@ class Engine:
     def _stamp(self, builder: Builder, graph: Graph) -> Stamp | None:
         """Keep what was seen of a flatpack, if boxes of it stand in place now, and nothing changed a moment ago."""
         planned = self.planner.seen.pop(graph.flatpack, None)
+        if any(box.target == HOST for box in graph.boxes):
+            return None  # a driver or more memory would not show in it
         boxes = builder.finished_boxes(graph.flatpack)
         digests = self.digests(graph.flatpack)
         files = seen_files(graph.actions.values(), digests) if boxes and planned else None
@@ -159,7 +162,7 @@ class Engine:
                     box.size,
                     os.fspath(box.path),
                     status,
-                    {os.fspath(path): signature(os.fspath(path)) for path in companion_paths(box.path)},
+                    {os.fspath(path): digests.signature(os.fspath(path)) for path in companion_paths(box.path)},
                 )
             )
         seen = {**planned, **files}

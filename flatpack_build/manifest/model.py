@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, create_model, model_validator
 
 from flatpack_build.digest import Json
+from flatpack_build.host import HOST
 from flatpack_build.manifest import build_steps
 from flatpack_build.manifest.scalars import Name, Text, Version
 from flatpack_build.manifest.tables import (
@@ -30,9 +31,6 @@ from flatpack_build.manifest.tables import (
     Table,
     problem,
 )
-
-HOST = "host"
-"""The target that means the machine one is on."""
 
 
 class _ForEveryTarget(Table):
