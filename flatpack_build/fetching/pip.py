@@ -96,5 +96,5 @@ def _explain(what: str, output: str) -> FlatpackError:
             hint=f"there are {'… ' if len(versions) > _SHOWN_VERSIONS else ''}{shown}",
         )
     lines = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
-    reason = re.sub(r"//[^/@\s]*@", "//***@", lines[-1] if lines else (output.strip() or "no reason").splitlines()[-1])
+    reason = re.sub(r"//[^/\s]*@", "//***@", lines[-1] if lines else (output.strip() or "no reason").splitlines()[-1])
     return SourceError(f"{what}: pip could not get it: {reason}", hint="does `pip download` of it work by hand?")
