@@ -108,11 +108,14 @@ class BoxMaker:
         The box appears last: where it stands, all of it stands. Raises ``FlatpackError``.
         """
         key = _box_key(packed.payload.digest, self._signer)
+        path = self._folder / packed.file_name
         box = self._signed(key)
+        if box is not None and self._is_damaged(box, path):
+            self._runner.store.discard(box)
+            box = None
         if box is None:
             with self._runner.cache.lock(key):
                 box = self._signed(key) or self._sign(key, packed, listener)
-        path = self._folder / packed.file_name
         source = self._runner.store.path(box)
         making = packed.made_into(box)
         self._companions.put(making, path, digests)
@@ -127,6 +130,13 @@ class BoxMaker:
         """The box, if it has been signed before and is still whole."""
         known = self._runner.cache.get(key)
         return known.tree if known is not None and self._runner.store.contains(known.tree, known.size) else None
+
+    def _is_damaged(self, box: Digest, path: Path) -> bool:
+        """Whether what was linked into place was written to since: then the cache has the same wrong bytes."""
+        try:
+            return path.samefile(self._runner.store.path(box)) and Digest.of_file(path) != box
+        except OSError:
+            return False  # there is none, or it cannot be read: it is replaced
 
     def _sign(self, key: ActionKey, packed: Packed, listener: Listener) -> Digest:
         store = self._runner.store

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
 from flatpack_build.admissions import Admissions
@@ -17,7 +16,8 @@ from flatpack_build.digest import ActionKey, Digest, Json
 from flatpack_build.errors import FlatpackError, SourceError, StoreError, UsageError
 from flatpack_build.events import Listener
 from flatpack_build.fingerprint import InputDigest, action_key, walk
-from flatpack_build.graph import BoxPlan, Graph
+from flatpack_build.finished import FinishedBox, State
+from flatpack_build.graph import Graph
 from flatpack_build.last import last_file, read_last, write_last
 from flatpack_build.pinned import check_pinned
 from flatpack_build.record import ActionLine, Record
@@ -29,8 +29,6 @@ from flatpack_build.store.protocol import ActionResult
 from flatpack_build.surroundings import surroundings
 from flatpack_build.tree import Tree
 
-State = Literal["built", "cached", "up to date"]
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -39,18 +37,6 @@ class Outcome:
     state: State
     seconds: float
     result: ActionResult
-
-
-@dataclass(frozen=True)
-class FinishedBox:
-    """A box that stands in the folder of boxes. ``seconds`` is the time of all actions that went into it now."""
-
-    flatpack: str
-    plan: BoxPlan
-    path: Path
-    size: int
-    state: State
-    seconds: float
 
 
 class Builder:
@@ -293,7 +279,8 @@ class Builder:
                 continue
             graph = self._graphs[name]
             seconds = sum(self.outcomes[part].seconds for part in graph.closure([name]) if part in self.outcomes)
-            found.append(FinishedBox(flatpack, plan, box.path, box.path.stat().st_size, outcome.state, seconds))
+            size = box.path.stat().st_size
+            found.append(FinishedBox(flatpack, plan.target, name, plan.quant, box.path, size, outcome.state, seconds))
         return found
 
     def keep_last(self, folder: Path) -> None:

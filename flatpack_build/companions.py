@@ -14,10 +14,10 @@ from typing import Final, Protocol, TypeAlias
 
 from flatpack_build.digest import ActionKey, Digest, Json, canonical_json
 from flatpack_build.errors import StoreError
-from flatpack_build.fs import remedy, replace_with_link
+from flatpack_build.fs import atomic_write, remedy
 from flatpack_build.runner import Runner
 from flatpack_build.store.digests import DigestCache
-from flatpack_build.store.folders import load_tree, missing
+from flatpack_build.store.folders import load_tree
 from flatpack_build.store.protocol import ActionResult
 from flatpack_build.tree import Tree, TreeEntry
 
@@ -97,22 +97,24 @@ class Companions:
         return True
 
     def put(self, making: Making, box: Path, digests: DigestCache) -> None:
-        """Make them, unless that was done before, and link them beside ``box``. Each appears whole or not at all.
+        """Make them, unless that was done before, and copy them beside ``box``. Each appears whole or not at all.
 
         Raises ``FlatpackError``.
         """
-        store = self._runner.store
         for key, make in self._parts(making):
-            tree = self._known(key)
-            if tree is None or missing(store, tree):  # else nothing is written, and the cache may be read-only
+            contents = self._contents(key)
+            if contents is None:  # else nothing is written, and the cache may be read-only
                 with self._runner.cache.lock(key):
-                    tree = self._known(key)
-                    if tree is None or missing(store, tree):
-                        tree = self._keep(key, making, make(making))
+                    contents = self._contents(key)
+                    if contents is None:
+                        contents = make(making)
+                        self._keep(key, making, contents)
             try:
-                for entry, path in _places(tree, box):
-                    replace_with_link(store.path(entry.digest), path)
-                    digests.remember(os.fspath(path), entry.digest)
+                for suffix, data in contents.items():
+                    path = box.with_name(box.name + suffix)
+                    # They are small: no link, through which an editor could write into the cache.
+                    atomic_write(path, data, mode=0o444)
+                    digests.remember(os.fspath(path), Digest.of_bytes(data))
             except OSError as error:
                 raise _cannot_write(box, error) from error
         if self._signer is None:  # one of an earlier box would be taken for one of this
@@ -136,7 +138,25 @@ class Companions:
         except StoreError:
             return None  # lost or damaged: they are made again
 
-    def _keep(self, key: ActionKey, making: Making, contents: Mapping[str, bytes]) -> Tree:
+    def _contents(self, key: ActionKey) -> Mapping[str, bytes] | None:
+        """What was made before: suffix -> bytes; ``None`` when it was not, or not all of it is whole any more."""
+        store = self._runner.store
+        tree = self._known(key)
+        if tree is None:
+            return None
+        contents = {}
+        for entry in tree.entries:
+            try:
+                data = store.path(entry.digest).read_bytes()
+            except (StoreError, OSError):
+                return None
+            if Digest.of_bytes(data) != entry.digest:
+                store.discard(entry.digest)
+                return None
+            contents[entry.path] = data
+        return contents
+
+    def _keep(self, key: ActionKey, making: Making, contents: Mapping[str, bytes]) -> None:
         store = self._runner.store
         tree = Tree.of(
             [TreeEntry(suffix, "file", len(data), store.add_bytes(data)) for suffix, data in contents.items()]
@@ -145,7 +165,6 @@ class Companions:
         self._runner.cache.put(
             ActionResult(key, making.file_name, "companions", tree.digest, tree.size, 0.0, 0, (), ())
         )
-        return tree
 
     def _signature(self, making: Making) -> Mapping[str, bytes]:
         assert self._signer is not None, "only then there is such a part"

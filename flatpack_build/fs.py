@@ -6,14 +6,19 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
+import secrets
 import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+DEEPEST: Final = 200
+"""Levels of folders that are gone into."""
 _FICLONE = 0x40049409  # linux/fs.h: share the data blocks of another file, copied on write
 
 
@@ -44,6 +49,20 @@ def remedy(error: OSError, folder: Path) -> str:
     return f"check the disk of {folder}"
 
 
+def open_to_lock(path: Path, *, create: bool = True, mode: int = 0o644) -> int:
+    """A descriptor of ``path`` to take a lock on. Raises ``OSError``.
+
+    It is for writing where that is allowed: NFS gives an exclusive lock on no other.
+    """
+    flags = os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    try:
+        return os.open(path, os.O_RDWR | flags, mode)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return os.open(path, os.O_RDONLY | flags, mode)  # somebody else's file, or one that a killed writer left
+
+
 @contextlib.contextmanager
 def _claimed(path: Path) -> Iterator[None]:
     """Have the file ``path`` for oneself; it is gone afterwards, unless it was renamed.
@@ -52,7 +71,7 @@ def _claimed(path: Path) -> Iterator[None]:
     its process.
     """
     while True:
-        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_to_lock(path, mode=0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             if _is_named(fd, path):  # else who held it before has renamed or removed it, and nobody can find this one
@@ -184,10 +203,13 @@ def replace_with_link(source: Path, destination: Path, *, mode: int = 0o444) -> 
 def walk_files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every file below ``root`` in sorted order: its path relative to ``root`` with ``/``, and its entry.
 
-    Symbolic links are yielded, never followed. An empty folder is yielded with a ``/`` at its end.
+    Symbolic links are yielded, never followed. An empty folder is yielded with a ``/`` at its end. Raises ``OSError``,
+    also where folders are nested deeper than ``DEEPEST``.
     """
 
     def visit(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        if prefix.count("/") > DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, f"its folders are nested more than {DEEPEST} deep", os.fspath(root))
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
         for entry in entries:
@@ -206,19 +228,53 @@ def walk_files(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def remove_tree(root: Path) -> None:
-    """Delete a folder even where its files and folders are read-only. A missing folder is no error."""
+    """Delete a folder even where its files and folders are read-only. A missing folder is no error.
 
-    def unlock(_function: object, path: str, _error: object) -> None:
-        parent = os.path.dirname(path)
+    What cannot be deleted all the same stays, and is no error either. Nothing outside of ``root`` is touched.
+    """
+    with contextlib.suppress(OSError, RecursionError):
+        shutil.rmtree(root)
+        return
+    if root.is_dir() and not root.is_symlink():
+        _take_apart(os.fspath(root))
+
+
+def _take_apart(root: str) -> None:
+    """Level by level, what lies deeper being moved up first: so no folder is too deep, and each can be opened up."""
+    token = secrets.token_hex(4)
+    waiting = [root, *_cleared(root)]
+    for number in itertools.count():
+        folder = waiting.pop()
+        if folder != root:
+            for inner, name in zip(_cleared(folder), itertools.count()):
+                _open_up(inner)  # or it cannot be moved
+                moved = f"{root}/{token}-{number}-{name}"
+                with contextlib.suppress(OSError):
+                    Path(inner).rename(moved)
+                    waiting.append(moved)
         with contextlib.suppress(OSError):
-            os.chmod(parent, 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, 0o700)
-                shutil.rmtree(path, onerror=unlock)
-            else:
-                os.unlink(path)
+            Path(folder).rmdir()
+        if folder == root:
+            return
 
-    shutil.rmtree(root, onerror=unlock)
+
+def _cleared(folder: str) -> list[str]:
+    """Remove the files in a folder; the folders in it."""
+    _open_up(folder)
+    found = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                found.append(entry.path)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    return found
+
+
+def _open_up(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flatpack_build.digest import Json
-from flatpack_build.errors import FlatpackError, LockError, Place
+from flatpack_build.errors import FlatpackError, LockError, Place, PlanError
 from flatpack_build.events import listening
 from flatpack_build.fetching.sources import resolve_source, resolve_wheels
 from flatpack_build.fingerprint import action_key, walk
@@ -48,10 +48,12 @@ def lock_flatpack(project: Project, name: str, runner: Runner, view: View) -> Lo
     document = read_document(file)
     manifest = load_manifest(file)
     check_name(manifest, file)
-    profiles = {
-        target: host_profile() if target == HOST else load_profile(target, profile_folders(project))
-        for target in manifest.build_targets
-    }
+    profiles = {}
+    for index, target in enumerate(manifest.build_targets):
+        try:
+            profiles[target] = host_profile() if target == HOST else load_profile(target, profile_folders(project))
+        except PlanError as error:
+            raise PlanError(error.message, place=document.value_place(("targets", index)), hint=error.hint) from error
     sources, wheels = all_needs(manifest, profiles)
     locked: dict[str, LockedSource] = {}
     for source in sources:

@@ -29,7 +29,8 @@ class Params:
 
     ``step`` names the step, ``version`` counts changes of what it produces, ``tools`` are the distributions whose
     version decides the output, ``isolated`` says it loads native libraries and so runs in a process of its own,
-    ``wants_digests`` that it can use ``INPUT_DIGESTS``.
+    ``wants_digests`` that it can use ``INPUT_DIGESTS``, ``hands_on`` that what comes out are the files that went in, but for
+    a few: then those few are checked.
     """
 
     step: ClassVar[str]
@@ -37,6 +38,7 @@ class Params:
     tools: ClassVar[tuple[str, ...]] = ()
     isolated: ClassVar[bool] = False
     wants_digests: ClassVar[bool] = False
+    hands_on: ClassVar[bool] = False
 
     def to_json(self) -> dict[str, Json]:
         """All fields: what ``params_from_json`` makes an equal object from."""
@@ -155,6 +157,7 @@ class AssembleParams(Params):
 
     step: ClassVar[str] = "assemble"
     tools: ClassVar[tuple[str, ...]] = ("jinja2",)
+    hands_on: ClassVar[bool] = True
     flatpack: str
     title: str
     description: str

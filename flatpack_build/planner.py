@@ -9,8 +9,9 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from flatpack_build.digest import Digest, Json, canonical_json, sealed, unsealed
 from flatpack_build.errors import PlanError, SourceError
 from flatpack_build.fs import atomic_write
 from flatpack_build.graph import Graph
+from flatpack_build.host import Host, look_at_host
 from flatpack_build.project import Project
 from flatpack_build.resources import builtin_folder
 from flatpack_build.stamps import Signature, settled, signature
@@ -52,6 +54,11 @@ def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[
                 if entry.name.startswith(".") or entry.name in SKIPPED_FOLDERS:
                     continue
                 name = prefix + entry.name
+                if not _is_utf8(entry.name):
+                    raise SourceError(
+                        f"{os.fsencode(entry.path).decode(errors='replace')} has a name that is not UTF-8",
+                        hint="give it another name, or hide it from the build with a dot before it",
+                    )
                 if entry.is_symlink():
                     real = os.path.realpath(entry.path)
                     if real != top and not real.startswith(top + os.sep):
@@ -77,16 +84,28 @@ def list_files(folder: Path, seen: dict[str, Signature] | None = None) -> tuple[
     return tuple(sorted(found))
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def profile_folders(project: Project) -> tuple[Path, ...]:
     """Where profiles are looked for: the project's own win over the built-in ones."""
     return (builtin_folder("targets"), project.targets)
 
 
 class Planner:
-    """Graphs of flatpacks, from the kept plan where it still holds. Without ``keep`` it writes nothing."""
+    """Graphs of flatpacks, from the kept plan where it still holds. Without ``keep`` it writes nothing.
 
-    def __init__(self, project: Project, *, keep: bool = True) -> None:
+    ``host`` looks at the machine that the target of that name means.
+    """
+
+    def __init__(self, project: Project, *, keep: bool = True, host: Callable[[], Host] = look_at_host) -> None:
         self._project = project
+        self._look_at_host = host
         self._keep = keep
         self._profiles: dict[str, tuple[list[Signature], Profile]] = {}
         self.read: dict[str, tuple[str, ...]] = {}
@@ -94,6 +113,10 @@ class Planner:
         self.seen: dict[str, dict[str, Signature]] = {}
         """Flatpack -> everything that its plan was made from, as it was when it was read. A flatpack is missing here when
         something of it changed so recently that this cannot be said."""
+
+    @cached_property
+    def _host(self) -> Host:
+        return self._look_at_host()
 
     def lock_file(self, name: str) -> Path:
         return self._project.flatpack_folder(name) / "flatpack.lock"
@@ -129,20 +152,23 @@ class Planner:
 
     def _profile(self, target: str, load: Callable[[str, Sequence[Path]], Profile]) -> Profile:
         """Read once for all flatpacks, as long as its files stay as they are. Raises ``PlanError``, ``ManifestError``."""
-        folders = profile_folders(self._project)
+        folders, now = profile_folders(self._project), time.time_ns()
         seen = [signature(f"{folder}/{target}.toml") for folder in folders]
         known = self._profiles.get(target)
-        if known is None or known[0] != seen or not all(settled(status, time.time_ns()) for status in seen):
-            known = self._profiles[target] = seen, load(target, folders)
-        return known[1]
+        if known is not None and known[0] == seen:
+            return known[1]
+        profile = load(target, folders)
+        if all(settled(status, now) for status in seen):  # else it may change once more, and still look the same
+            self._profiles[target] = seen, profile
+        return profile
 
     def _made_from(self, name: str, files: tuple[str, ...], read: Collection[str]) -> Json:
         """Everything that decides the plan, digested. ``read`` are the files whose content went into it."""
         digests = {path: _digest_or_absent(path) for path in sorted(read)}
+        # A project folder may be shared, and a machine get another Python or a driver.
+        host: Json = list(astuple(self._host)) if _HOST in read else None
         return Digest.of_bytes(
-            canonical_json(
-                [_FORMAT, __version__, name, os.fspath(self._project.root), list(files), digests, _machine(digests)]
-            )
+            canonical_json([_FORMAT, __version__, name, os.fspath(self._project.root), list(files), digests, host])
         )
 
     def _plan(self, name: str, folder: Path, files: tuple[str, ...], kept: Path, seen: dict[str, Signature]) -> Graph:
@@ -163,7 +189,7 @@ class Planner:
         profiles = {}
         for index, target in enumerate(manifest.build_targets):
             if target == "host":
-                profiles[target] = host_profile()
+                profiles[target] = host_profile(self._host)
                 read.add(_HOST)
                 continue
             try:
@@ -185,9 +211,9 @@ class Planner:
 
         def read_text(path: str) -> str:
             for place in (folder / path, self._project.root / path):
+                read.add(os.fspath(place))  # that there is none decides as well
                 if place.is_file():
-                    read.add(os.fspath(place))
-                    return place.read_text()
+                    return _read_key(place)
             raise PlanError(
                 f"there is no key file {path!r}",
                 place=document.key_place(("model", "public_keys")),
@@ -224,12 +250,18 @@ class Planner:
 _HOST = "(this machine)"
 
 
-def _machine(digests: Mapping[str, str]) -> Json:
-    """What tells this machine from another, when the plan depends on it: a project folder may be shared."""
-    if _HOST not in digests:
-        return None
-    status = os.uname()
-    return [status.sysname, status.machine, status.nodename, os.cpu_count() or 0]
+def _read_key(file: Path) -> str:
+    """A public key, which becomes part of the plan and of what is kept. Raises ``PlanError``."""
+    hint = "a public key is a PEM file: a text that begins with -----BEGIN PUBLIC KEY-----"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PlanError(f"the key file {file} is no text", hint=hint) from error
+    except OSError as error:
+        raise PlanError(f"the key file {file} cannot be read: {error.strerror}", hint=hint) from error
+    if "PRIVATE KEY" in text:
+        raise PlanError(f"{file} is a private key, and a public one is wanted", hint="name the .pub.pem beside it")
+    return text
 
 
 def _digest_or_absent(path: str) -> str:

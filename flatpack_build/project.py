@@ -168,12 +168,21 @@ class Project:
         known = self.flatpacks()
         if name in NOT_FLATPACKS:
             message = f"{name!r} is no flatpack"
+        elif os.sep not in name and not _FLATPACK_NAME.fullmatch(name) and self._has_manifest(name):
+            message = f"the folder {self.warehouse / name} cannot be a flatpack: its name"
+            raise UsageError(
+                f"{message} has more in it than letters, digits, - and _",
+                hint="rename it, or take its flatpack.toml out of the warehouse",
+            )
         elif (self.warehouse / name).is_dir() and _FLATPACK_NAME.fullmatch(name):
             message = f"the folder {self.warehouse / name} has no flatpack.toml"
         else:
             message = f"there is no flatpack {name!r} in {self.warehouse}{did_you_mean(name, known)}"
         shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
         raise UsageError(message, hint=f"known flatpacks: {shown}" if known else "the warehouse is empty")
+
+    def has_flatpack(self, name: str) -> bool:
+        return bool(_FLATPACK_NAME.fullmatch(name)) and name not in NOT_FLATPACKS and self._has_manifest(name)
 
     def _has_manifest(self, name: str) -> bool:
         return (self.warehouse / name / MANIFEST_FILE).is_file()
@@ -186,7 +195,7 @@ def find_project(start: Path, environ: Mapping[str, str] = os.environ) -> Projec
     """The project that ``start`` lies in: the nearest folder upwards whose ``pyproject.toml`` has
     ``[tool.flatpack-build]``, or that holds a ``warehouse`` folder.
 
-    Raises ``UsageError`` when there is none, ``ManifestError`` for settings that are not valid.
+    Raises ``UsageError`` when there is none, or its path is no text; ``ManifestError`` for settings that are not valid.
     """
     start = Path(os.path.abspath(start))
     for folder in (start, *start.parents):
@@ -194,12 +203,23 @@ def find_project(start: Path, environ: Mapping[str, str] = os.environ) -> Projec
         if settings is None and (folder / "warehouse").is_dir():
             settings = Settings()
         if settings is not None:
+            _refuse_odd(folder)
             return Project(folder, _with_environment(settings, environ))
     raise UsageError(
         f"{start} is not inside a flatpack project",
         hint='"flatpack init" makes one here; a project has a warehouse folder, or [tool.flatpack-build] in its '
         "pyproject.toml",
     )
+
+
+def _refuse_odd(folder: Path) -> None:
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(folder).decode(errors="replace")
+        raise UsageError(
+            f"the path of the project, {shown}, is not UTF-8", hint="give that folder another name"
+        ) from error
 
 
 def find_project_or_user(start: Path, environ: Mapping[str, str] = os.environ) -> Project:

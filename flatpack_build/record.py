@@ -192,10 +192,8 @@ class Record:
             names = sorted(entry.name for entry in self._folder.iterdir())
         except OSError:
             return
-        records = [name for name in names if name.endswith(".jsonl")]
-        newest_first = [name for name in reversed(records) if name <= now or name == self.path.name]
-        newest_first += [name for name in reversed(records) if name > now and name != self.path.name]
-        newest_first.remove(self.path.name)
+        others = [name for name in reversed(names) if name.endswith(".jsonl") and name != self.path.name]
+        newest_first = [name for name in others if name <= now] + [name for name in others if name > now]
         total, kept = self._good, 1
         doomed = []
         for name in newest_first:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,7 @@ from flatpack_build.pools import Admission
 from flatpack_build.store.folders import lay_out, load_tree, missing, take_folder
 from flatpack_build.store.local import LocalActionCache, Scratch, cannot
 from flatpack_build.store.protocol import ActionResult, Store
-from flatpack_build.tree import Tree, TreeEntry, decode_trees, encode_trees
+from flatpack_build.tree import Tree, TreeEntry, encode_trees
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,16 @@ class Runner:
             with temporary_folder(self._scratch.folder, prefix=f"{action.step}-{secrets.token_hex(2)}-") as folder:
                 out = folder / "out"
                 out.mkdir()
-                staged = self._stage(inputs, folder / "in", digests=action.params.wants_digests)
+                staged, trees = self._stage(inputs, folder / "in", digests=action.params.wants_digests)
                 job = Job(action.name, action.params, staged, out, around)
                 try:
                     execution = self._run_step(job, listener)
                 except DamagedInputError as error:
-                    raise self._without_damaged(error, staged) from error
+                    self._discard_damaged(entry for given in trees.values() for entry in given.entries)
+                    raise self._damaged(error.message) from error
                 tree = take_folder(self.store, out)
+                if action.params.hands_on:
+                    self._check_handed_on(trees, tree)
         except OSError as error:
             raise cannot(f"prepare {action.name}", error, self.cache.root) from error
         return ActionResult(
@@ -144,21 +147,38 @@ class Runner:
                 ) from error
             raise
 
-    def _without_damaged(self, error: DamagedInputError, staged: Mapping[str, Path]) -> StoreError:
-        """Have the store forget what is damaged among the inputs, so that the next build makes it again."""
-        for tree in decode_trees(staged[INPUT_DIGESTS].read_bytes()).values():
-            for entry in tree.entries:
-                path = self.store.path(entry.digest)
-                if entry.kind != "dir" and path.exists() and Digest.of_file(path) != entry.digest:
+    def _check_handed_on(self, given: Mapping[str, Tree], made: Tree) -> None:
+        """What went in and did not come out was replaced on purpose, or it was damaged. Raises ``StoreError``."""
+        came_out = {entry.digest for entry in made.entries}
+        damaged = self._discard_damaged(
+            entry for tree in given.values() for entry in tree.entries if entry.digest not in came_out
+        )
+        if damaged:
+            raise self._damaged(f"{damaged[0].path or damaged[0].digest.short!r} is not what it was")
+
+    def _discard_damaged(self, entries: Iterable[TreeEntry]) -> list[TreeEntry]:
+        """Have the store forget what is damaged among them, so that the next build makes it again."""
+        damaged = []
+        for entry in entries:
+            if entry.kind == "dir":
+                continue  # it has no blob
+            with contextlib.suppress(StoreError, FileNotFoundError):  # another action had it removed
+                if Digest.of_file(self.store.path(entry.digest)) != entry.digest:
                     self.store.discard(entry.digest)
+                    damaged.append(entry)
+        return damaged
+
+    def _damaged(self, what: str) -> StoreError:
         return StoreError(
-            f"the cache was damaged: {error.message}",
+            f"the cache was damaged: {what}",
             hint="build again: what was damaged has been removed and will be made anew; check the disk of "
             f"{self.cache.root} if this happens often",
         )
 
-    def _stage(self, inputs: Mapping[str, InputDigest], folder: Path, *, digests: bool) -> Mapping[str, Path]:
-        """Files are read where they lie in the store; folders are laid out as links to it."""
+    def _stage(
+        self, inputs: Mapping[str, InputDigest], folder: Path, *, digests: bool
+    ) -> tuple[Mapping[str, Path], Mapping[str, Tree]]:
+        """Files are read where they lie in the store; folders are laid out as links to it. And what is in each."""
         staged, trees = {}, {}
         for name, source in inputs.items():
             if source.kind == "file":
@@ -171,4 +191,4 @@ class Runner:
         if digests:
             staged[INPUT_DIGESTS] = folder / "digests.json"
             atomic_write(staged[INPUT_DIGESTS], encode_trees(trees))
-        return staged
+        return staged, trees

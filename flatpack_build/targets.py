@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from flatpack_build.errors import ManifestError, Place, PlanError
+from flatpack_build.host import Host, look_at_host
 from flatpack_build.manifest.document import read_document
 from flatpack_build.manifest.explain import as_error, problems
 from flatpack_build.manifest.model import HOST
@@ -26,13 +23,6 @@ _NAME = re.compile(r"[\w-]+")
 _GGUF_QUANTS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_NL", "Q3_K_M", "Q2_K")
 _GGUF_QUANTS_PLAIN_NEON = ("Q8_0", "Q6_K", "Q5_K_M", "IQ4_NL", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 """Without dotprod llama.cpp has a fast path for only one of the four-bit kinds."""
-
-_FLAGS = {
-    "asimd": "neon", "neon": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm", "sve": "sve",
-    "avx": "avx", "avx2": "avx2", "fma": "fma", "f16c": "f16c", "avx512f": "avx512f", "avx512_vnni": "avx512_vnni",
-    "avx_vnni": "avx_vnni", "amx_int8": "amx_int8",
-}  # fmt: skip
-"""What Linux calls a CPU feature -> what profiles call it."""
 
 
 def profile_names(folders: Sequence[Path]) -> list[str]:
@@ -84,71 +74,27 @@ def _read_profile(name: str, file: Path) -> Profile:
     return profile
 
 
-def host_profile() -> Profile:
+def host_profile(host: Host | None = None) -> Profile:
     """The machine this runs on, as far as it can be told. Never raises: what is not known is left open."""
-    macos = sys.platform == "darwin"
-    machine = platform.machine().lower()
-    features = _cpu_features()
-    if macos and machine == "arm64":
-        features = ("neon", "fp16", "dotprod")
-    architecture = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "arm64"}.get(machine, "")
-    if architecture == "arm64" and not macos:
-        architecture = "aarch64"
-    libc, version = platform.libc_ver()
-    glibc = re.match(r"\d+\.\d+", version) if libc == "glibc" else None
-    accelerator = _accelerator(macos=macos, machine=machine)
-    plain_neon = "neon" in features and "dotprod" not in features
-    memory_mb = _memory() // 1_000_000
+    host = host or look_at_host()
+    plain_neon = "neon" in host.features and "dotprod" not in host.features
+    memory_mb = host.memory // 1_000_000
     return Profile.model_validate(
         {
             "name": HOST,
-            "description": f"This machine: {platform.system()} on {platform.machine()}",
-            "architecture": architecture,
-            "cpu_features": features,
-            "cores": os.cpu_count() or 0,
+            "description": f"This machine: {host.system} on {host.machine}",
+            "architecture": host.architecture,
+            "cpu_features": host.features,
+            "cores": host.cores,
             "memory_mb": memory_mb,
             # The system, the agent and the index want their part too.
             "model_memory_mb": memory_mb * 3 // 4,
-            "accelerator": accelerator,
-            "device": {"cuda": "cuda", "metal": "mps"}.get(accelerator, "cpu"),
-            "os": "macos" if macos else "linux",
-            "glibc": glibc.group() if glibc else None,
-            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+            "accelerator": host.accelerator,
+            "device": {"cuda": "cuda", "metal": "mps"}.get(host.accelerator, "cpu"),
+            "os": "macos" if host.system == "Darwin" else "linux",
+            "glibc": host.glibc or None,
+            "python": host.python,
             "gguf_quants": _GGUF_QUANTS_PLAIN_NEON if plain_neon else _GGUF_QUANTS,
-            "service_manager": _service_manager(macos=macos),
+            "service_manager": host.service_manager,
         }
     )
-
-
-def _cpu_features() -> tuple[str, ...]:
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("flags", "Features"):
-                return tuple(sorted({_FLAGS[flag] for flag in value.split() if flag in _FLAGS}))
-    return ()
-
-
-def _memory() -> int:
-    """Bytes of memory that this process may use at most; 0: not known."""
-    import psutil  # a native library that nothing else here needs
-
-    with contextlib.suppress(OSError, RuntimeError, psutil.Error):
-        total = int(psutil.virtual_memory().total)
-        with contextlib.suppress(OSError, ValueError):
-            total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))  # "max" is no number: no limit
-        return total
-    return 0
-
-
-def _accelerator(*, macos: bool, machine: str) -> str:
-    if macos:
-        return "metal" if machine == "arm64" else "none"
-    driver = any(os.path.exists(path) for path in ("/proc/driver/nvidia/version", "/etc/nv_tegra_release"))
-    return "cuda" if driver else "none"
-
-
-def _service_manager(*, macos: bool) -> str:
-    if macos:
-        return "launchd"
-    return "systemd" if os.path.isdir("/run/systemd/system") else "none"

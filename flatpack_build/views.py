@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from flatpack_build.terminal import TERMINAL
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -94,13 +96,18 @@ class PlainView:
 
 
 class LiveView:
-    """One moving line for each running action, below the lines that have been said. Loads rich when it first draws."""
+    """One moving line for each running action, below the lines that have been said. Loads rich when it first draws.
+
+    While a person is asked something, nothing is drawn, and lines wait.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._mutex = threading.Lock()
         self._progress: Progress | None = None
         self._rows: dict[str, TaskID] = {}
+        self._waiting: list[str] | None = None
+        """Lines that are held back; ``None``: none are, somebody may look."""
 
     def _display(self) -> Progress:
         if self._progress is None:
@@ -116,7 +123,8 @@ class LiveView:
                 console=Console(file=self._stream),
                 transient=True,
             )
-            self._progress.start()
+            if self._waiting is None:
+                self._progress.start()
         return self._progress
 
     def start(self, name: str) -> None:
@@ -135,17 +143,45 @@ class LiveView:
                 self._display().remove_task(self._rows.pop(name))
 
     def line(self, text: str) -> None:
+        with self._mutex:
+            if self._waiting is not None:
+                self._waiting.append(text)
+                return
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         if self._progress is None:
             self._stream.write(text + "\n")
             self._stream.flush()
         else:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def pause(self) -> None:
+        with self._mutex:
+            self._waiting = []
+            if self._progress is not None:
+                self._progress.stop()
+
+    def resume(self) -> None:
+        with self._mutex:
+            lines, self._waiting = self._waiting or [], None
+            if self._progress is not None:
+                self._progress.start()
+        for line in lines:
+            self._say(line)
+
     def close(self) -> None:
+        TERMINAL.shows_no_more(self)
+        if self._waiting:
+            self.resume()
         if self._progress is not None:
             self._progress.stop()
 
 
 def view_for(stream: TextIO) -> View:
     """Live where a person looks, plain where a program reads."""
-    return LiveView(stream) if stream.isatty() else PlainView(stream)
+    if not stream.isatty():
+        return PlainView(stream)
+    view = LiveView(stream)
+    TERMINAL.shows(view)
+    return view

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from flatpack_build.fs import atomic_write, copy_file, link_or_copy, remove_tree, replace_with_link, walk_files
+from flatpack_build.fs import (
+    atomic_write,
+    copy_file,
+    link_or_copy,
+    open_to_lock,
+    remove_tree,
+    replace_with_link,
+    walk_files,
+)
+from tests.faults.mounts import need_mounts, small_disk
 
 
 def test_atomic_write_replaces_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -65,6 +75,49 @@ def test_walk_is_sorted_and_names_empty_folders(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "e").mkdir()
     assert [path for path, _ in walk_files(tmp_path)] == ["a", "b/1", "b/2", "c/d/3", "e/"]
+
+
+def test_a_descriptor_to_lock_will_do_for_nfs(tmp_path: Path) -> None:
+    """There flock() becomes a POSIX lock, and an exclusive one needs a descriptor for writing."""
+    fd = open_to_lock(tmp_path / "lock")
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
+
+
+def test_remove_tree_leaves_what_it_lies_in_alone(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o775)
+    remove_tree(shared / "gone already")
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o775
+
+
+def test_remove_tree_leaves_what_cannot_be_removed(tmp_path: Path) -> None:
+    need_mounts(tmp_path)
+    (tmp_path / "top/busy").mkdir(parents=True)
+    with small_disk(tmp_path / "top/busy", "size=64k"):
+        remove_tree(tmp_path / "top")
+        assert [path.name for path in (tmp_path / "top").iterdir()] == ["busy"]
+
+
+def test_folders_nested_too_deeply_are_refused_and_removed(tmp_path: Path) -> None:
+    """Deeper than Python's stack, and than any path may be long."""
+    top = tmp_path / "top"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("inner", dir_fd=fd)
+        inside = os.open("inner", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inside
+    os.close(os.open("file", os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+    with pytest.raises(OSError, match="nested more than"):
+        list(walk_files(top))
+    remove_tree(top)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_remove_tree_is_not_stopped_by_permissions(tmp_path: Path) -> None:

@@ -186,6 +186,10 @@ def test_a_flatpack_by_name(tmp_path: Path) -> None:
         project.flatpack_folder("empty")
     with pytest.raises(UsageError, match="'template' is no flatpack"):
         project.flatpack_folder("template")
+    (tmp_path / "warehouse" / "two words").mkdir()
+    (tmp_path / "warehouse" / "two words" / "flatpack.toml").touch()
+    with pytest.raises(UsageError, match="two words cannot be a flatpack: its name has more in it than letters"):
+        project.flatpack_folder("two words")
 
 
 @pytest.mark.parametrize("name", ["../warehouse/chat", "", ".", "chat/", "/", "a\0b"])

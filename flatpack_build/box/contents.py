@@ -41,6 +41,10 @@ def open_box(box: Path) -> Iterator[BinaryIO]:
             yield file
     except BoxError as error:
         raise BoxError(error.message, place=error.place or place, hint=error.hint) from error
+    except FileNotFoundError as error:
+        raise BoxError("there is no such box", place=place, hint="builds put theirs into the project's dist") from error
+    except IsADirectoryError as error:
+        raise BoxError("this is a folder, not a box", place=place, hint=f"its boxes: ls {box}/*.fpk") from error
     except OSError as error:
         raise BoxError(f"the box cannot be read: {error.strerror}", place=place) from error
 

@@ -22,7 +22,7 @@ from flatpack_build.errors import BoxError, Place
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came out of a box, ``payload.json`` included: ``files``, and their ``size`` in bytes."""
+    """What came out of a box: ``files``, and their ``size`` in bytes. Its list of files, ``payload.json``, is not counted."""
 
     files: int
     size: int
@@ -89,13 +89,14 @@ def extract_open_box(
         limits = _within_disk(limits, folder, manifest)
         with landing(folder, replace=replace, durable=durable) as top, FolderSink(top) as sink:
             check_open_box(file, verified, manifest, name=name, sink=sink, limits=limits)
+            unpacked = Unpacked(sink.files, sink.size)
             if manifest is not None:
                 sink.file(MANIFEST_NAME, FILE_MODE, 0)(manifest.encode())
     except OSError as error:
         hint = "make room on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         place = Place(str(folder))
         raise BoxError(f"the box cannot be unpacked: {error.strerror}", place=place, hint=hint) from error
-    return Unpacked(sink.files, sink.size)
+    return unpacked
 
 
 def unboxed_flatpack(folder: Path) -> str | None:

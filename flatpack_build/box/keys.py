@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flatpack_build.box.passphrase import Passphrase
+from flatpack_build.box.passphrase import Passphrase, WrongPassphraseError
 from flatpack_build.errors import KeyFileError, Place
 
 if TYPE_CHECKING:
@@ -175,8 +175,12 @@ def load_private_key(path: Path, passphrase: Passphrase) -> PrivateKey:
     if "PRIVATE KEY" not in kind:
         raise KeyFileError("this is no private key", place=place, hint="the private key lies beside the .pub.pem file")
     encrypted = kind == "ENCRYPTED PRIVATE KEY" or "Proc-Type: 4,ENCRYPTED" in pem
-    password = passphrase.read(str(path)) if encrypted else None
+    if encrypted:
+        return passphrase.unlock(str(path), lambda password: _private_rsa(pem, password, place))
+    return _private_rsa(pem, None, place)
 
+
+def _private_rsa(pem: str, password: bytes | None, place: Place) -> PrivateKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -188,8 +192,8 @@ def load_private_key(path: Path, passphrase: Passphrase) -> PrivateKey:
     except UnsupportedAlgorithm as error:
         raise KeyFileError(f"the private key is of an unknown kind: {error}", place=place) from None
     except (ValueError, TypeError):
-        if encrypted:
-            raise KeyFileError(
+        if password:
+            raise WrongPassphraseError(
                 "the passphrase does not unlock the private key", place=place, hint="or the file is damaged"
             ) from None
         raise KeyFileError("the private key is damaged, or of an unknown kind", place=place) from None
@@ -197,7 +201,7 @@ def load_private_key(path: Path, passphrase: Passphrase) -> PrivateKey:
         raise _not_rsa(place)
     public = _public_rsa(key.public_key(), place)
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return PrivateKey(hashlib.sha256(der).hexdigest(), key, str(path), _is_marked(pem))
+    return PrivateKey(hashlib.sha256(der).hexdigest(), key, place.file, _is_marked(pem))
 
 
 def public_half(key: PrivateKey) -> PublicKey:

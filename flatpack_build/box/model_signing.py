@@ -24,7 +24,7 @@ from flatpack_build.box.keys import (
     require_free,
     write_pair,
 )
-from flatpack_build.box.passphrase import Passphrase, passphrase_from
+from flatpack_build.box.passphrase import Passphrase, WrongPassphraseError, passphrase_from
 from flatpack_build.digest import Digest, Json, canonical_json
 from flatpack_build.errors import KeyFileError, Place
 
@@ -67,7 +67,7 @@ class ModelSigner:
     def _key(self) -> EllipticCurvePrivateKey:
         with self._mutex:  # whoever comes first asks for the passphrase, once
             if self._unlocked is None:
-                self._unlocked = load_ec_key(self._private, passphrase_from(os.environ))
+                self._unlocked = load_ec_key(self._private, passphrase_from(os.environ, options=False))
             return self._unlocked
 
 
@@ -98,8 +98,12 @@ def load_ec_key(path: Path, passphrase: Passphrase) -> EllipticCurvePrivateKey:
     """
     place = Place(os.fspath(path))
     pem = read_key(path, private=True)
-    password = passphrase.read(os.fspath(path)) if "ENCRYPTED" in pem else None
+    if "ENCRYPTED" in pem:
+        return passphrase.unlock(os.fspath(path), lambda password: _ec_key(pem, password, place))
+    return _ec_key(pem, None, place)
 
+
+def _ec_key(pem: str, password: bytes | None, place: Place) -> EllipticCurvePrivateKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -110,9 +114,11 @@ def load_ec_key(path: Path, passphrase: Passphrase) -> EllipticCurvePrivateKey:
     except UnsupportedAlgorithm as error:
         raise KeyFileError(f"the private key is of an unknown kind: {error}", place=place) from None
     except (ValueError, TypeError):
-        hint = "or the file is damaged" if password else "is it the private key?"
-        what = "the passphrase does not unlock the private key" if password else "the file holds no private key"
-        raise KeyFileError(what, place=place, hint=hint) from None
+        if password:
+            raise WrongPassphraseError(
+                "the passphrase does not unlock the private key", place=place, hint="or the file is damaged"
+            ) from None
+        raise KeyFileError("the file holds no private key", place=place, hint="is it the private key?") from None
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in CURVES:
         raise KeyFileError(
             "models are signed with EC keys (P-256, P-384 or P-521); this is another kind of key",

@@ -24,6 +24,7 @@ class KeySigner:
         self._public = public
         self._mutex = threading.Lock()
         self._unlocked: PrivateKey | None = None
+        self._refused: KeyFileError | None = None
 
     @cached_property
     def key_id(self) -> str:
@@ -59,12 +60,22 @@ class KeySigner:
 
     def _key(self) -> PrivateKey:
         with self._mutex:  # whoever comes first asks for the passphrase, once
+            if self._refused is not None:
+                raise self._refused
             if self._unlocked is None:
-                self._unlocked = load_private_key(self._private, passphrase_from(os.environ))
-                if self._public.exists() and key_id(self._public.read_text()) != public_half(self._unlocked).key_id:
-                    raise KeyFileError(
-                        "this public key does not belong to the signing key",
-                        place=Place(os.fspath(self._public)),
-                        hint=f"make it again: openssl rsa -in {self._private} -pubout -out {self._public}",
-                    )
+                try:
+                    self._unlocked = self._unlock()
+                except KeyFileError as error:
+                    self._refused = error
+                    raise
             return self._unlocked
+
+    def _unlock(self) -> PrivateKey:
+        key = load_private_key(self._private, passphrase_from(os.environ, options=False))
+        if self._public.exists() and key_id(self._public.read_text()) != public_half(key).key_id:
+            raise KeyFileError(
+                "this public key does not belong to the signing key",
+                place=Place(os.fspath(self._public)),
+                hint=f"make it again: openssl rsa -in {self._private} -pubout -out {self._public}",
+            )
+        return key

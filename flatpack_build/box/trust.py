@@ -45,6 +45,13 @@ class TrustedKey:
             return "*" in self.flatpacks
         return any(matches(flatpack, pattern) for pattern in self.flatpacks)
 
+    @property
+    def described(self) -> str:
+        """Which key it is, for a sentence about a box that it signed."""
+        if self.scope == "signing key":
+            return "this project's signing key"
+        return f"{self.name} ({self.scope})"
+
     def __str__(self) -> str:
         allowed = "" if "*" in self.flatpacks else f" for {', '.join(self.flatpacks)}"
         return f"{self.name} {self.key.key_id[:12]}{allowed}"

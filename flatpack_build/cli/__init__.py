@@ -41,6 +41,18 @@ class _Commands(HelpfulGroup):
     """Knows the names of all commands, and loads the one that is asked for."""
 
     guessed = {
+        "help": "flatpack --help, or flatpack COMMAND --help",
+        "run": "flatpack build, or doit",
+        "status": "flatpack explain, or doit plan",
+        "check": "flatpack verify for boxes, flatpack cache verify for the cache",
+        "info": "flatpack inspect for a box, flatpack list for flatpacks",
+        "validate": "flatpack list, which reads every manifest",
+        "install": "flatpack unbox",
+        "unpack": "flatpack unbox",
+        "extract": "flatpack unbox",
+        "pack": "flatpack build, or flatpack sign for a folder of your own",
+        "keys": "flatpack keygen, flatpack trust list",
+        "update": "flatpack lock",
         "plan": "flatpack build --dry-run, or doit plan",
         "why": "flatpack explain",
         "clean": "doit clean build:<name>, or flatpack cache gc",

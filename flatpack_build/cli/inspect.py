@@ -34,7 +34,7 @@ _FACTS = {
 
 
 @click.command(epilog=EPILOG)
-@click.argument("box", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("box", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def inspect(box: Path, as_json: bool) -> None:
     """Show what is in BOX: who signed it, files, models, provenance. Nothing is unpacked.
@@ -142,7 +142,7 @@ def _signature(verdict: Verdict) -> Iterator[str]:
         mark = ", a development key" if judgement.verified.development else ""
         yield f"signed by   {judgement.verified.key_id} ({judgement.verified.hash}{mark})"
     if judgement.trusted:
-        yield f"trusted as  {judgement.trusted.name} ({judgement.trusted.scope})"
+        yield f"trusted as  {judgement.trusted.described}"
     else:
         yield f"signature   NOT TRUSTED: {judgement.warning}"
 
@@ -168,4 +168,4 @@ def _documents(box: BoxDescription) -> Iterator[str]:
         yield f"parts       {len(components)}, listed in {SBOM_NAME}"
         for part in components:
             licenses = f" ({', '.join(part.licenses)})" if part.licenses else ""
-            yield f"  {part.kind:<22} {part.name} {part.version}{licenses}"
+            yield f"  {part.kind:<22} {part.name} {part.version}".rstrip() + licenses

@@ -12,6 +12,8 @@ import click
 from flatpack_build.box.keys import generate_key, require_free
 from flatpack_build.box.model_signing import generate_ec_key
 from flatpack_build.box.passphrase import passphrase_from
+from flatpack_build.cli.here import current_project
+from flatpack_build.errors import ManifestError
 
 EPILOG = """\b
 Examples:
@@ -66,6 +68,28 @@ def keygen(
     elif passphrase_file is not None or passphrase_fd is not None:
         raise click.UsageError("a development key has no passphrase")
     key = (generate_ec_key if ec else generate_key)(path, passphrase=secret, development=development)
-    click.echo(f"private key  {key.private}   keep it secret" + (", and never ship with it" if development else ""))
-    click.echo(f"public key   {key.public}   give it to whoever verifies your boxes")
+    files = [str(key.private), str(key.public)]
+    width = max(map(len, files))
+    secret_text = "keep it secret" + (", and never ship with it" if development else "")
+    click.echo(f"private key  {files[0]:<{width}}   {secret_text}")
+    click.echo(f"public key   {files[1]:<{width}}   give it to whoever verifies your boxes")
     click.echo(f"key id       {key.key_id}")
+    setting = _missing_setting(key.private, "model_signing_key" if ec else "signing_key")
+    if setting:
+        click.echo(f"next         for builds to sign with it, in pyproject.toml under [tool.flatpack-build]: {setting}")
+
+
+def _missing_setting(private: Path, name: str) -> str:
+    """What to write for builds of the current project to sign with this key; empty where they do, or there is none."""
+    try:
+        project = current_project()
+    except ManifestError:
+        return ""  # whoever builds is told
+    if project is None:
+        return ""
+    used = project.model_signing_key if name == "model_signing_key" else project.signing_key
+    path = os.path.abspath(private)
+    if used is not None and os.path.abspath(used) == path:
+        return ""
+    inside = Path(path).is_relative_to(project.root)
+    return f'{name} = "{os.path.relpath(path, project.root) if inside else path}"'

@@ -94,7 +94,7 @@ def _reproduce(box: Path, keys: tuple[Path, ...], fetch: bool, as_json: bool) ->
     recorded = read_recorded(box, policy_here(keys))
     graph, pack = reproducer.graph(recorded)
     view = view_for(sys.stderr if as_json else sys.stdout)
-    view.line(f"{box}: signed by {recorded.verified.key_id[:16]}; building {pack.removeprefix('pack:')} once more")
+    view.line(f"{box}: signed by {recorded.verified.key_id[:12]}; building {pack.removeprefix('pack:')} once more")
     try:
         rebuilt = reproducer.rebuild(graph, pack, _Progress(view))
     finally:

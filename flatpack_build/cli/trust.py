@@ -12,12 +12,12 @@ import click
 
 from flatpack_build.cli.here import current_project
 from flatpack_build.errors import UsageError
+from flatpack_build.plain import printable
 
 if TYPE_CHECKING:
     from flatpack_build.box.trusted_keys import TrustFolder
     from flatpack_build.project import Project
 
-_WIDE = 160
 EPILOG = """\b
 Examples:
   flatpack trust add vendor.pub.pem                        for you, in every project
@@ -86,7 +86,9 @@ def remove(wanted: str, scope: str | None) -> None:
         )
     if len(found) > 1:
         listed = "".join(f"\n  {folder.scope}: {key.key_id} {key.source}" for folder, key in found)
-        raise UsageError(f"{wanted!r} means more than one key:{listed}", hint="add --user or --project, or use the id")
+        scopes, ids = {folder.scope for folder, _ in found}, {key.key_id for _, key in found}
+        ways = ["add --user or --project"] * (len(scopes) > 1) + ["use the id"] * (len(ids) > 1)
+        raise UsageError(f"{wanted!r} means more than one key:{listed}", hint=", or ".join(ways))
     ((folder, key),) = found
     folder.remove(key)
     click.echo(f"no longer trusted: {key.key_id[:12]} ({folder.scope})")
@@ -122,21 +124,22 @@ def list_trusted(as_json: bool) -> None:
     if not policy.keys:
         click.echo("no key is trusted; add one: flatpack trust add KEY.pub.pem")
         return
-    from rich.console import Console  # heavy, and needless for --json
-    from rich.markup import escape
-    from rich.table import Table
+    from flatpack_build.listing.style import style_of
+    from flatpack_build.listing.table import table, width_of
 
-    table = Table("name", "key", "flatpacks", "by", "file", box=None, header_style="bold", pad_edge=False)
-    for each in policy.keys:
-        note = " [yellow](development)[/]" if each.key.development else ""
-        table.add_row(
-            escape(each.name),
-            each.key.key_id[:12] + note,
-            "all" if "*" in each.flatpacks else escape(", ".join(each.flatpacks)),
+    rows = [
+        (
+            printable(each.name),
+            each.key.key_id[:12] + (" (development)" if each.key.development else ""),
+            "all" if "*" in each.flatpacks else printable(", ".join(each.flatpacks)),
             each.scope,
-            escape(os.path.relpath(each.key.source) if each.scope != "user" else each.key.source),
+            printable(os.path.relpath(each.key.source) if each.scope != "user" else each.key.source),
         )
-    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table)
+        for each in policy.keys
+    ]
+    columns = ("name", "key", "flatpacks", "by", "file")
+    for line in table(columns, rows, width=width_of(sys.stdout), style=style_of(sys.stdout)):
+        click.echo(line)
 
 
 def _folders(project: Project | None, scope: str | None) -> list[TrustFolder]:

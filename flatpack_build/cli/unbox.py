@@ -23,6 +23,7 @@ from flatpack_build.plain import printable
 if TYPE_CHECKING:
     from flatpack_build.box.extract import Unpacked
     from flatpack_build.box.trust import Judgement
+    from flatpack_build.project import Project
 
 EPILOG = """\b
 Examples:
@@ -151,10 +152,22 @@ def _local_box(flatpack: str, target: str | None) -> Path:
     folders = [Path.cwd(), project.dist if project else Path.cwd() / "dist"]
     boxes = boxes_of(flatpack, folders)
     if not boxes:
-        listed = " or ".join(str(folder) for folder in folders)
-        raise BoxError(f"there is no box of the flatpack {flatpack!r} in {listed}", hint=f"doit build:{flatpack}")
+        listed = " or ".join(os.path.relpath(folder) for folder in dict.fromkeys(folders)).replace(
+            ".", "this folder", 1
+        )
+        raise BoxError(f"there is no box of the flatpack {flatpack!r} in {listed}", hint=_where_else(flatpack, project))
     profiles = (builtin_folder("targets"), *((project.targets,) if project else ()))
     return best_box(boxes, host_profile(), profiles, target).path
+
+
+def _where_else(flatpack: str, project: Project | None) -> str:
+    """What to do where there is no box of that name."""
+    from flatpack_build.manifest.wording import did_you_mean
+
+    known = project.flatpacks() if project else []
+    if flatpack in known:
+        return f"make one: doit build:{flatpack}"
+    return f"name its file{did_you_mean(flatpack, known)}"
 
 
 def _folder_of(judgement: Judgement, single: str) -> Path:
@@ -187,7 +200,7 @@ def _print(box: Path, folder: Path, judgement: Judgement, unpacked: Unpacked) ->
     if judgement.looked_at:
         key = verified.key_id[:12] if verified else "an unknown key"
         key += ", a development key" if verified and verified.development else ""
-        key += f", trusted as {judgement.trusted.name}" if judgement.trusted else ", NOT TRUSTED"
+        key += f", trusted as {judgement.trusted.described}" if judgement.trusted else ", NOT TRUSTED"
     count = f"{unpacked.files:,} file{'s' * (unpacked.files != 1)}"
     click.echo(printable(f"box         {os.path.relpath(box)}, {bytes_text(box.stat().st_size)}"))
     click.echo(printable(f"unboxed     {name}{about}: {count}, {bytes_text(unpacked.size)}"))

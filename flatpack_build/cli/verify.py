@@ -12,6 +12,7 @@ import click
 
 from flatpack_build.cli.here import policy_here
 from flatpack_build.cli.progress import showing
+from flatpack_build.cli.text import bytes_text
 from flatpack_build.errors import BoxError
 from flatpack_build.plain import printable
 
@@ -24,8 +25,8 @@ Examples:
   flatpack verify dist --key vendor.pub.pem   by this key and no other
   flatpack verify dist/chat-pi5.fpk --contents --json
 """
-_WIDE = 160
-"""Columns of the table where there is no terminal to fit it to."""
+_COLUMNS = ("", "flatpack", "version", "target", "size", "files", "key", "box")
+_KINDS = {"OK": "up to date", "refused": "fails"}
 
 
 @dataclass(frozen=True)
@@ -129,49 +130,45 @@ def _as_json(verdict: Verdict) -> dict[str, object]:
 
 
 def _print_table(verdicts: list[Verdict]) -> None:
-    # rich is slow to load, and --json does without.
-    from rich.console import Console
-    from rich.filesize import decimal
-    from rich.markup import escape
-    from rich.table import Table
+    from flatpack_build.listing.style import style_of
+    from flatpack_build.listing.table import table, width_of
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    table.add_column("Box", overflow="fold")
-    for title in ("Flatpack", "Version", "Target"):
-        table.add_column(title)
-    for title in ("Size", "Files"):
-        table.add_column(title, justify="right")
-    table.add_column("Key")
-    for verdict in verdicts:
-        status, name = _status(verdict), escape(printable(str(verdict.box)))
-        if verdict.judgement is None:
-            table.add_row(f"[red]{status}[/]", name)
-            continue
-        verified = verdict.judgement.verified
-        manifest = verdict.judgement.manifest
-        flatpack = verdict.judgement.flatpack or "-"
-        about = (flatpack, manifest.version, manifest.target) if manifest else (flatpack, "-", "-")
-        size = decimal(verified.box_size if verified else verdict.box.stat().st_size)
-        files = str(len(manifest.files)) if manifest else "-"
-        mark = " [yellow](development)[/]" if verified and verified.development else ""
-        style = "green" if status == "OK" else "yellow"
-        key = verified.key_id[:12] + mark if verified else "-"
-        table.add_row(f"[{style}]{status}[/]", name, *(escape(printable(text)) for text in about), size, files, key)
-    console.print(table)
+    style = style_of(sys.stdout)
+    shown = table(
+        _COLUMNS,
+        [[printable(cell) for cell in _row(verdict)] for verdict in verdicts],
+        width=width_of(sys.stdout),
+        right=("size", "files"),
+        style=style,
+        kind=lambda column, text: _KINDS.get(text, "may run") if column == "" else "",
+    )
+    click.echo("\n".join(shown))
     for verdict in verdicts:
         if verdict.error:
-            _print_reason("[red]refused[/]", verdict.box, verdict.error.message, verdict.error.hint)
+            reason = style("refused", "fails"), verdict.error.message, verdict.error.hint
         elif verdict.judgement and verdict.judgement.warning:
-            _print_reason("[yellow]warning[/]", verdict.box, verdict.judgement.warning, "")
+            reason = style("warning", "may run"), verdict.judgement.warning, ""
+        else:
+            continue
+        word, message, hint = reason
+        click.echo(f"\n{word} {printable(str(verdict.box))}: {printable(message)}")
+        if hint:
+            click.echo(f"  hint: {printable(hint)}")
 
 
-def _print_reason(word: str, box: Path, message: str, hint: str) -> None:
-    from rich.console import Console  # as above
-    from rich.markup import escape
-
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-    console.print(f"\n{word} {escape(printable(str(box)))}: {escape(printable(message))}")
-    if hint:
-        console.print(f"  hint: {escape(printable(hint))}")
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    status, box = _status(verdict), str(verdict.box)
+    if verdict.judgement is None:
+        return (status, "", "", "", "", "", "", box)
+    verified, manifest = verdict.judgement.verified, verdict.judgement.manifest
+    flatpack = verdict.judgement.flatpack or "-"
+    key = verified.key_id[:12] + (" (development)" if verified.development else "") if verified else "-"
+    return (
+        status,
+        flatpack,
+        *((manifest.version, manifest.target) if manifest else ("-", "-")),
+        bytes_text(verified.box_size if verified else verdict.box.stat().st_size),
+        str(len(manifest.files)) if manifest else "-",
+        key,
+        box,
+    )

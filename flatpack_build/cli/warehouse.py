@@ -89,11 +89,8 @@ def _cell(value: object) -> str:
 
 
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
-    from rich.console import Console  # heavy, and needless for --json
-    from rich.table import Table
+    from flatpack_build.listing.style import style_of
+    from flatpack_build.listing.table import table, width_of
 
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    # Without a terminal nobody is there to widen it: lines stay whole.
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+    shown = table(columns, rows, width=width_of(sys.stdout), right=("for the model",), style=style_of(sys.stdout))
+    click.echo("\n".join(shown))

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -105,11 +105,12 @@ def _refuse_unknown_targets(project: Project, names: Collection[str]) -> None:
 def _environment(project: Project) -> Mapping[str, str]:
     """What builds get. A passphrase that has to be asked for is asked for here, once. Raises ``KeyFileError``."""
     from flatpack_build.box.keys import load_private_key  # brings cryptography: not for --help
-    from flatpack_build.box.passphrase import VARIABLE, Passphrase, terminal_prompt
+    from flatpack_build.box.passphrase import VARIABLE, passphrase_from
     from flatpack_build.box.signer import KeySigner
 
     answers: list[str] = []
-    prompt = terminal_prompt()
+    passphrase = passphrase_from(os.environ, options=False)
+    prompt = passphrase.ask
 
     def ask(question: str) -> str:
         assert prompt is not None, "asked only where there is a terminal"
@@ -117,7 +118,7 @@ def _environment(project: Project) -> Mapping[str, str]:
         return answers[-1]
 
     _ = KeySigner(project.signing_key, project.public_key).key_id
-    load_private_key(project.signing_key, Passphrase(environment=os.environ, ask=ask if prompt else None))
+    load_private_key(project.signing_key, replace(passphrase, ask=ask if prompt else None))
     return {**os.environ, **({VARIABLE: answers[-1]} if answers else {})}
 
 

@@ -20,7 +20,7 @@ from flatpack_build.explained import explain
 from flatpack_build.inspection import Inspection
 from flatpack_build.listing.explanations import explanations_json, explanations_text
 from flatpack_build.listing.plans import dry_run_json, dry_run_text
-from flatpack_build.listing.style import Style
+from flatpack_build.listing.style import Style, style_of
 from flatpack_build.project import Project, find_project
 
 _JSON = {
@@ -110,8 +110,7 @@ def plan_answer(inspection: Inspection, names: list[str], as_json: bool) -> tupl
 
 
 def style() -> Style:
-    """Colours on a terminal, unless NO_COLOR is set."""
-    return Style(sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    return style_of(sys.stdout)
 
 
 def _text(lines: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit import loader as doit_loader
 from doit.cmd_base import TaskLoader2, opt_dodo
@@ -19,34 +19,20 @@ from doit.cmd_forget import Forget
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 from doit.task import Task
 
-from flatpack_build.action import Action
-from flatpack_build.companions import companion_paths
-from flatpack_build.doit_tasks.actions import Check, Remove, RunAction
 from flatpack_build.doit_tasks.looking import LongLook
 from flatpack_build.doit_tasks.options import BuildOptions
 from flatpack_build.doit_tasks.reporter import BuildReporter
 from flatpack_build.doit_tasks.session import Session
-from flatpack_build.doit_tasks.state import State, spread_groups
+from flatpack_build.doit_tasks.state import State
 from flatpack_build.errors import FlatpackError, LockError, Place, UsageError
-from flatpack_build.graph import Graph
-from flatpack_build.planner import Planner
 from flatpack_build.project import find_project
 from flatpack_build.stamps import Stamp
 from flatpack_build.views import view_for
 
-_TASK = re.compile(r"(?P<step>[^:]+):(?P<flatpack>[^/@]+)(?:/(?P<part>[^@]*))?(?:@(?P<target>.*))?")
+if TYPE_CHECKING:
+    from flatpack_build.graph import Graph
 
-_DOCS = {
-    "fetch": "fetch the bytes that flatpack.lock names",
-    "verify": "check digest, signature and format of what was fetched",
-    "convert": "turn the model into float weights",
-    "compress": "quantise the model",
-    "device": "generate the device script",
-    "run": "run a build step of the flatpack's own",
-    "assemble": "put files, scripts and wheels together",
-    "index": "index the documents",
-    "pack": "pack the payload and sign the box",
-}
+_TASK = re.compile(r"(?P<step>[^:]+):(?P<flatpack>[^/@]+)(?:/(?P<part>[^@]*))?(?:@(?P<target>.*))?")
 
 
 class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
@@ -142,6 +128,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
                 continue
             match = _TASK.fullmatch(argument)
             if match is None:
+                if self.project.has_flatpack(argument):
+                    raise UsageError(f"there is no task {argument!r}", hint=f"its boxes: doit build:{argument}")
                 continue  # a mistake that doit will name
             wanted = match["flatpack"]
             if any(character in wanted for character in "*?["):
@@ -154,44 +142,55 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
     def _tasks(self, pos_args: list[str], executes: bool, state: State, own: Collection[str]) -> list[Task]:
         if executes:
             self._need_key(pos_args)
-        planner = self.session.planner = Planner(self.project)
-        tasks: list[Task] = []
-        graphs: list[Graph] = []
         whole = self._whole(pos_args, state) if executes else {}
         fresh = self._fresh(whole)
         selected = self._selected(pos_args, own)
-        if executes and not fresh.keys() >= set(selected):
-            self.session.hold_cache()
-        with contextlib.closing(LongLook()) as look:
-            for number, name in enumerate(selected, 1):
-                if name in fresh:
-                    tasks += _fresh_groups(name, fresh[name], pos_args)
-                elif planner.lock_file(name).exists():
-                    graph = planner.graph(name)
-                    if name in whole and self.session.settle(graph, whole[name]):
-                        tasks += _fresh_groups(name, self.session.fresh[name], pos_args)
-                    else:
-                        graphs.append(graph)
-                    look.progress(number, len(selected), "flatpacks")
-                elif executes and self.options.locked:
-                    raise LockError(
-                        "there is no lock, and this build may not make one",
-                        place=Place(os.fspath(planner.lock_file(name))),
-                        hint=f"run: flatpack lock {name}, and commit the lock",
-                    )
-                elif executes:
-                    look.close()
-                    self._lock(name)
-                    graphs.append(planner.graph(name))
-                else:  # what it would need is not known yet, but what it would build is
-                    tasks += _bare_groups(name, planner.targets(name).names)
-        spread_groups(state, graphs)
-        builder = self.session.build(graphs, state.forgotten)
-        for graph in graphs:
-            tasks += self._groups(graph)
-            tasks += [self._task(graph, action, builder.check) for action in graph.actions.values()]
+        tasks = [task for name in selected if name in fresh for task in _fresh_groups(name, fresh[name], pos_args)]
+        rest = [name for name in selected if name not in fresh]
+        if rest and executes:
+            tasks += self._tasks_to_run(rest, pos_args, whole, state)
+        elif rest:
+            tasks += self._tasks_to_show(rest, state)
         _refuse_unknown({*own, *(task.name for task in tasks)}, pos_args)
         return tasks
+
+    def _tasks_to_run(
+        self, names: Sequence[str], pos_args: list[str], whole: Mapping[str, Collection[str]], state: State
+    ) -> list[Task]:
+        from flatpack_build.doit_tasks.graph_tasks import graph_tasks  # brings what a build of nothing does without
+
+        engine = self.session.engine()
+        engine.hold_cache()
+        tasks: list[Task] = []
+        graphs: list[Graph] = []
+        with contextlib.closing(LongLook()) as look:
+            for number, name in enumerate(names, 1):
+                if not engine.planner.lock_file(name).exists():
+                    look.close()
+                    self._lock(name)
+                graph = engine.planner.graph(name)
+                stamp = engine.settle(graph, whole[name]) if name in whole else None
+                if stamp is not None:
+                    self.session.fresh[name] = stamp
+                    tasks += _fresh_groups(name, stamp, pos_args)
+                else:
+                    graphs.append(graph)
+                look.progress(number, len(names), "flatpacks")
+        return [*tasks, *graph_tasks(self.session, graphs, state)]
+
+    def _tasks_to_show(self, names: Sequence[str], state: State) -> list[Task]:
+        from flatpack_build.doit_tasks.graph_tasks import bare_tasks, graph_tasks  # as above
+
+        planner = self.session.engine().planner
+        locked = [name for name in names if planner.lock_file(name).exists()]
+        # Of the others it is not known yet what they need, but what they are built for is.
+        bare = [task for name in names if name not in locked for task in bare_tasks(name, planner.targets(name).names)]
+        with contextlib.closing(LongLook()) as look:
+            graphs = []
+            for number, name in enumerate(locked, 1):
+                graphs.append(planner.graph(name))
+                look.progress(number, len(locked), "flatpacks")
+        return [*graph_tasks(self.session, graphs, state), *bare]
 
     def _whole(self, pos_args: Collection[str], state: State) -> dict[str, Collection[str]]:
         """The selected flatpacks of which boxes are wanted and nothing else, so that they need no tasks where there is
@@ -218,12 +217,19 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         return self.session.fresh
 
     def _lock(self, name: str) -> None:
+        engine = self.session.engine()
+        if self.options.locked:
+            raise LockError(
+                "there is no lock, and this build may not make one",
+                place=Place(os.fspath(engine.planner.lock_file(name))),
+                hint=f"run: flatpack lock {name}, and commit the lock",
+            )
         from flatpack_build.locker import lock_flatpack  # brings the fetchers: only the first build of a flatpack locks
 
         view = view_for(sys.stdout)
         view.line(f"{name} has no flatpack.lock yet: resolving its sources")
         try:
-            lock_flatpack(self.project, name, self.session.runner, view)
+            lock_flatpack(self.project, name, engine.runner, view)
         finally:
             view.close()
 
@@ -232,54 +238,6 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         if not pos_args or any(argument.startswith(("build:", "pack:")) for argument in pos_args):
             _ = self.session.signer.key_id
             _ = self.session.model_signer and self.session.model_signer.key_id
-
-    # --- tasks
-
-    def _groups(self, graph: Graph) -> list[Task]:
-        name = graph.flatpack
-        kept = [os.fspath(self.project.build / "plans" / f"{name}.json")]
-        kept.append(os.fspath(self.project.build / "digests" / f"{name}.json"))
-        kept.append(os.fspath(self.project.build / "last" / f"{name}.json"))
-        shown = [f"build:{name}@{box.target}" for box in graph.boxes]
-        tasks = [
-            Task(
-                f"build:{name}",
-                None,
-                task_dep=[*shown, *graph.actions],
-                has_subtask=True,
-                clean=[Remove(kept)],
-                doc=f"build all boxes of {name}: {', '.join(box.target for box in graph.boxes)}",
-            )
-        ]
-        for box in graph.boxes:
-            closure = graph.closure([box.pack])
-            tasks.append(
-                Task(
-                    f"build:{name}@{box.target}",
-                    None,
-                    task_dep=[action for action in graph.actions if action in closure],
-                    has_subtask=True,
-                    doc=f"build the box of {name} for {box.target}{': ' + box.quant if box.quant else ''}",
-                )
-            )
-        return tasks
-
-    def _task(self, graph: Graph, action: Action, check: Any) -> Task:
-        boxes = {box.pack: box for box in graph.boxes}
-        clean: list[Any] = []
-        if action.name in boxes:
-            box = self.project.dist / boxes[action.name].file_name
-            clean = [Remove([os.fspath(path) for path in (box, *companion_paths(box))])]
-        return Task(
-            action.name,
-            [RunAction(self.session, action.name)],
-            task_dep=list(action.needs),
-            uptodate=[Check(check, action.name)],
-            clean=clean,
-            subtask_of=f"build:{graph.flatpack}",
-            doc=_DOCS[action.step],
-            io={"capture": False},
-        )
 
 
 def _fresh_groups(name: str, stamp: Stamp, pos_args: Collection[str]) -> list[Task]:
@@ -290,26 +248,28 @@ def _fresh_groups(name: str, stamp: Stamp, pos_args: Collection[str]) -> list[Ta
     return [Task(group, None) for group in asked]
 
 
-def _bare_groups(name: str, targets: Sequence[str]) -> list[Task]:
-    groups = [f"build:{name}@{target}" for target in targets]
-    doc = f"build all boxes of {name}: {', '.join(targets)} (not locked yet)"
-    first = Task(f"build:{name}", None, task_dep=groups, has_subtask=True, doc=doc)
-    return [first, *(Task(group, None, doc=f"build the box of {name} (not locked yet)") for group in groups)]
-
-
 def _refuse_unknown(known: set[str], pos_args: Sequence[str]) -> None:
-    import difflib  # only for a mistake
-
     for argument in pos_args:
-        if _TASK.fullmatch(argument) and "*" in argument:
+        match = _TASK.fullmatch(argument)
+        if match is None or argument in known:
+            continue
+        if "*" in argument:
             if not fnmatch.filter(known, argument):
                 raise UsageError(f"no task matches {argument!r}", hint="see: doit list --all")
-        elif _TASK.fullmatch(argument) and argument not in known:
-            near = difflib.get_close_matches(argument, known, n=1)
+            continue
+        group = f"build:{match['flatpack']}"
+        targets = sorted(name.removeprefix(f"{group}@") for name in known if name.startswith(f"{group}@"))
+        if match["step"] == "build" and match["target"] and targets:
             raise UsageError(
-                f"there is no task {argument!r}",
-                hint=f"did you mean {near[0]!r}?" if near else "see: doit list --all",
+                f"{match['flatpack']} is not built for {match['target']!r}", hint=f"its targets: {', '.join(targets)}"
             )
+        import difflib  # only for a mistake
+
+        near = difflib.get_close_matches(argument, known, n=1)
+        raise UsageError(
+            f"there is no task {argument!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "see: doit list --all",
+        )
 
 
 def _quiet_interrupt(before: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Collection, Mapping
@@ -10,18 +11,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 from doit.exceptions import BaseFail, InvalidCommand, UnmetDependency
 from doit.reporter import ConsoleReporter
 
-from flatpack_build.builder import Builder, FinishedBox
 from flatpack_build.doit_tasks.looking import LongLook
 from flatpack_build.errors import FlatpackError
-from flatpack_build.graph import BoxPlan
-from flatpack_build.record import ActionLine
+from flatpack_build.finished import FinishedBox
+from flatpack_build.listing.style import style_of
+from flatpack_build.listing.table import table, width_of
 from flatpack_build.views import View, size_text, time_text, view_for
 
 if TYPE_CHECKING:
     from flatpack_build.doit_tasks.session import Session
 
 _ROWS = 40
-_COLUMNS = ("box", "target", "quantisation", "size", "time", "state")
+_COLUMNS = ("target", "quantisation", "size", "time", "state", "box")
 
 
 class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
@@ -40,6 +41,10 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self._failed: list[str] = []
         self._ran = 0
         self.session.view = self.view
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # whoever read it has seen enough; what was built stands
+            super().write(text)
 
     def initialize(self, tasks: Mapping[str, Any], selected_tasks: Collection[str]) -> None:
         self._tasks = len(tasks)
@@ -62,7 +67,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
             return
         self.view.end(task.name)
         self.session.succeeded(task.name)
-        outcome = self.session.builder.outcomes.get(task.name) if self.session.builder else None
+        outcome = self.session.outcomes.get(task.name)
         if outcome is None:  # a task of the user's own
             self.view.line(f"  done     {task.name}")
             return
@@ -81,10 +86,7 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         else:
             self.view.line(f"  FAILED   {task.name}")
             self.view.line("  " + fail.get_msg().strip().replace("\n", "\n  "))
-            if not self.session.knows(task.name):
-                self.session.others_failed.append(
-                    ActionLine(task.name, "task", "failed", error=fail.get_msg(), error_type="StepError")
-                )
+            self.session.failed(task.name, fail.get_msg())
 
     def cleanup_error(self, exception: BaseFail) -> None:
         self.view.line(exception.get_msg())
@@ -94,40 +96,22 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
         self.view.close()
         for message in self.runtime_errors:
             self.write(f"ERROR: {message}\n")
-        builder = self.session.builder
-        if builder is not None:
-            boxes = self._boxes(builder)
-            if boxes:
-                self._table(boxes)
-            self._summary(builder, len(boxes))
+        boxes = self.session.boxes()
+        if boxes:
+            self._table(boxes)
+        self._summary(len(boxes))
         try:
             self.session.report()
         except FlatpackError as error:
             raise InvalidCommand(error.shown(str(self.session.project.root))) from error
         finally:
-            if self.session.record is not None and self.session.record.trouble:
-                trouble = self.session.record.trouble.replace(f"{self.session.project.root}/", "")
-                self.write(f"warning: {trouble}\n")
+            if self.session.trouble:
+                self.write(f"warning: {self.session.trouble}\n")
             self.session.close()
         if sys.exc_info()[0] is None:  # doit calls this while Ctrl-C is on its way out, too
             tidied = self.session.tidy_cache()
             if tidied:
                 self.write(tidied + "\n")
-
-    def _boxes(self, builder: Builder) -> list[FinishedBox]:
-        found = [
-            FinishedBox(
-                name,
-                BoxPlan(box.target, box.pack, box.file_name, box.quant),
-                self.session.project.dist / box.file_name,
-                box.size,
-                "up to date",
-                0.0,
-            )
-            for name, stamp in self.session.fresh.items()
-            for box in stamp.boxes
-        ]
-        return sorted([*found, *builder.finished_boxes()], key=lambda box: box.flatpack)
 
     def _table(self, boxes: list[FinishedBox]) -> None:
         quiet = [box for box in boxes if box.state == "up to date"]
@@ -138,38 +122,26 @@ class BuildReporter(ConsoleReporter):  # type: ignore[misc]  # doit has no types
                 return
         rows: list[tuple[str, ...]] = [
             (
-                self.session.shown(box.path),
-                box.plan.target,
-                box.plan.quant or "-",
+                box.target,
+                box.quant or "-",
                 size_text(box.size),
                 time_text(box.seconds) if box.seconds else "-",
                 "from cache" if box.state == "cached" else box.state,
+                self.session.shown(box.path),
             )
             for box in boxes
         ]
-        if self._ran and self.outstream.isatty():
-            from rich.console import Console  # heavy, and needless when there is nothing to do
-            from rich.table import Table
-
-            table = Table(box=None, header_style="bold", pad_edge=False)
-            for name in _COLUMNS:
-                table.add_column(name, overflow="fold", no_wrap=name != "box")
-            for row in rows:
-                table.add_row(*row)
-            self.write("\n")
-            Console(file=self.outstream).print(table)
-            return
-        widths = [max(len(row[column]) for row in (_COLUMNS, *rows)) for column in range(len(_COLUMNS))]
         self.write("\n")
-        for row in (_COLUMNS, *rows):
-            self.write("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+        for line in table(_COLUMNS, rows, width=width_of(self.outstream), style=style_of(self.outstream)):
+            self.write(line + "\n")
 
-    def _summary(self, builder: Builder, boxes: int) -> None:
+    def _summary(self, boxes: int) -> None:
+        outcomes = self.session.outcomes
         spent = time_text(time.monotonic() - self._start)
-        cached = sum(outcome.state == "cached" for outcome in builder.outcomes.values())
+        cached = sum(outcome.state == "cached" for outcome in outcomes.values())
         counted = [f"{self._ran} built"] if self._ran else []
         counted += [f"{cached} from the cache"] if cached else []
-        fresh = sum(outcome.state == "up to date" for outcome in builder.outcomes.values())
+        fresh = sum(outcome.state == "up to date" for outcome in outcomes.values())
         fresh += sum(stamp.actions for stamp in self.session.fresh.values())
         counted += [f"{fresh} up to date"] if fresh else []
         if self._failed:

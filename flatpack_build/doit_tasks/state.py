@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import InvalidCommand
 
 from flatpack_build.fs import atomic_write
-from flatpack_build.graph import Graph
+
+if TYPE_CHECKING:
+    from flatpack_build.graph import Graph
 
 _FORGOTTEN = "forgotten:"
 _IGNORED = "ignore:"

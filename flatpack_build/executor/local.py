@@ -170,6 +170,7 @@ class LocalExecutor:
 
     @staticmethod
     def _crash(job: Job, status: int, log: Path) -> CrashError:
+        tail: list[str] = []
         with contextlib.suppress(OSError):
             tail = log.read_bytes()[-16384:].decode(errors="replace").splitlines()[-_LOG_LINES:]
         lines = "".join(f"\n  | {line}" for line in tail if line.strip())

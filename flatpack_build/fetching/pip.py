@@ -81,6 +81,10 @@ def _explain(what: str, output: str) -> FlatpackError:
     if "CERTIFICATE_VERIFY_FAILED" in output or "SSLError" in output:
         hint = "set pip's option `cert`, or check the clock"
         return SourceError(f"{what}: no secure connection to the package index", hint=hint)
+    if "not enough bytes were received" in output:  # what pip says when it cannot write, too
+        return SourceError(
+            f"{what}: the download ended early", hint="check the network, and the free space, and build again"
+        )
     if "No space left on device" in output:
         return SourceError(f"{what}: the disk is full", hint="free some space and build again")
     if match := re.search(r"satisfies the requirement (\S+?)(?: \(from .*?)? \(from versions: (.*?)\)", output):
@@ -96,5 +100,6 @@ def _explain(what: str, output: str) -> FlatpackError:
             hint=f"there are {'… ' if len(versions) > _SHOWN_VERSIONS else ''}{shown}",
         )
     lines = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
-    reason = re.sub(r"//[^/\s]*@", "//***@", lines[-1] if lines else (output.strip() or "no reason").splitlines()[-1])
+    last = (output.strip() or "no reason").splitlines()[-1]  # where pip itself failed, that of its traceback
+    reason = re.sub(r"//[^/\s]*@", "//***@", lines[-1] if lines and lines[-1] != "Exception:" else last)
     return SourceError(f"{what}: pip could not get it: {reason}", hint="does `pip download` of it work by hand?")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TextIO
 
 from flatpack_build.digest import Json
 
@@ -21,6 +23,11 @@ class Style:
 
     def __call__(self, text: str, kind: str) -> str:
         return f"\x1b[{_COLOURS[kind]}m{text}\x1b[0m" if self._colour and kind in _COLOURS else text
+
+
+def style_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Style:
+    """Colours on a terminal that has them, unless NO_COLOR is set."""
+    return Style(stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb")
 
 
 def lines(title: str, items: Iterable[str]) -> Iterator[str]:

@@ -68,6 +68,18 @@ class Draft:
     def locked(self, source: str) -> LockedSource:
         return self.question.lock.sources[source]
 
+    def only_file(self, source: str, what: str, *key: str | int) -> str:
+        """The path of the one file that a source gives, to be a ``what``. Raises ``PlanError`` at ``key``."""
+        files = self.locked(source).files
+        if len(files) != 1:
+            given = f"{len(files)} files" if files else "a whole folder"
+            raise self.error(
+                f"the source gives {given}, and a {what} is one file",
+                *key,
+                hint="name the file after '#'" if files else "take a source of one file; [[git]] brings a whole folder",
+            )
+        return next(iter(files))
+
     def error(self, message: str, *key: str | int, hint: str = "") -> PlanError:
         """For whoever finds that what stands at ``key`` in the manifest cannot be built."""
         return PlanError(message, place=self.question.where(key), hint=hint)

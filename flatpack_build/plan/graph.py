@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
 from typing import Literal
 
 from flatpack_build import __version__
-from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree, task_name
+from flatpack_build.action import Action, Input, Output, SourceFile, SourceTree
 from flatpack_build.bill import model_use, steps_behind, wheel_uses
 from flatpack_build.digest import Json, canonical_json
 from flatpack_build.graph import BoxPlan, Graph, in_order
@@ -128,8 +129,10 @@ class _TargetPlan:
         """Declared build steps: their names -> their actions' names."""
         steps = self.manifest.build
         needs = self.manifest.build_dependencies()
-        names = {}
-        for name, step in steps.items():
+        names: dict[str, str] = {}
+        # Makers first: an override of theirs gives their actions names of this target's own, and what takes from them follows.
+        for name in TopologicalSorter(needs).static_order():
+            step = steps[name]
             environment = dict(step.environment)
             if step.per_target:
                 environment |= {
@@ -137,7 +140,7 @@ class _TargetPlan:
                     "FLATPACK_ARCHITECTURE": self.draft.profile.architecture,
                     "FLATPACK_DEVICE": self.draft.profile.device,
                 }
-            inputs: dict[str, Input] = {f"from {maker}": Output(self._step_name(maker)) for maker in needs[name]}
+            inputs: dict[str, Input] = {f"from {maker}": Output(names[maker]) for maker in needs[name]}
             own: set[str] = set()
             for index, pattern in enumerate(step.inputs):
                 found = select(self.own, (pattern,))
@@ -164,10 +167,6 @@ class _TargetPlan:
             )
             names[name] = self.draft.add(params, inputs, part=name, per_target=step.per_target)
         return names
-
-    def _step_name(self, name: str) -> str:
-        per_target = self.manifest.build[name].per_target
-        return task_name("run", self.manifest.name, part=name, target=self.draft.target if per_target else "")
 
     def _place(self, path: str, *key: str | int) -> str:
         placed = _below_folder(path)
@@ -198,7 +197,7 @@ class _TargetPlan:
                 places[name] = self._place(entry.to_destination, table, index, "to_destination")
                 if is_remote(entry.from_source):
                     fetched = self.draft.fetch(entry.from_source, table, places[name], part=f"{table}-{index}")
-                    member = next(iter(self.draft.locked(entry.from_source).files))
+                    member = self.draft.only_file(entry.from_source, table, table, index, "from_source")
                     inputs[name] = Output(fetched, member)
                 else:
                     path = self._place(entry.from_source, table, index, "from_source")

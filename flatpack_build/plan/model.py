@@ -60,14 +60,8 @@ def plan_model(draft: Draft, model: Model) -> PlannedModel:
 
 def _file(draft: Draft, model: Model) -> _File:
     locked = draft.locked(model.source)
-    if len(locked.files) != 1:
-        raise draft.error(
-            f"the source gives {len(locked.files)} files, and a model is one file",
-            "model",
-            "source",
-            hint="name the file after '#'",
-        )
-    path, digest = next(iter(locked.files.items()))
+    path = draft.only_file(model.source, "model", "model", "source")
+    digest = locked.files[path]
     kind = model.format or path.rpartition(".")[2].lower()
     if kind not in ("gguf", "onnx"):
         raise draft.error(f"cannot tell the format of {path!r}", "model", hint='add format = "gguf" or format = "onnx"')
@@ -90,7 +84,7 @@ def _verified(draft: Draft, model: Model, file: _File) -> Output:
     keys: tuple[str, ...] = ()
     if model.signature:
         signature = draft.fetch(model.signature, "signature", part="signature", per_target=own)
-        inputs["signature"] = Output(signature, next(iter(draft.locked(model.signature).files)))
+        inputs["signature"] = Output(signature, draft.only_file(model.signature, "signature", "model", "signature"))
         keys = tuple(draft.question.read_text(path) for path in model.public_keys) or draft.question.trusted_keys
         if not keys:
             raise draft.error(

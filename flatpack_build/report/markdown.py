@@ -53,8 +53,8 @@ def _boxes(report: BuildReport) -> str:
     rows = [
         (
             _code(box.path.name),
-            _text(box.plan.target),
-            _text(box.plan.quant or "-"),
+            _text(box.target),
+            _text(box.quant or "-"),
             size_text(box.size),
             time_text(box.seconds) if box.seconds else "-",
             "from the cache" if box.state == "cached" else box.state,

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from flatpack_build.builder import FinishedBox
+from flatpack_build.finished import FinishedBox
 from flatpack_build.record import ActionLine, LineState
 
 _COUNTED: tuple[tuple[LineState, str], ...] = (

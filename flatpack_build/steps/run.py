@@ -53,7 +53,9 @@ def run(params: RunParams, inputs: Mapping[str, Path], out: Path, *, kind: Kind 
             raise StepError(
                 f"build step {params.name!r} could not be carried out: {error.strerror or error}"
                 + (f" ({error.filename})" if error.filename else ""),
-                hint="check the free space and the permissions of the build folder",
+                hint="let the command nest its folders less deeply"
+                if error.errno == errno.ENAMETOOLONG
+                else "check the free space and the permissions of the build folder",
             ) from error
 
 

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from flatpack_build.fs import open_to_lock
+
 
 class Lock:
     """A lock on a file of its own, exclusive unless it is ``shared``.
@@ -28,7 +30,7 @@ class Lock:
         if create:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            fd = os.open(self.path, os.O_RDONLY | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o644)
+            fd = open_to_lock(self.path, create=create)
             try:
                 fcntl.flock(fd, self._kind | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:

@@ -256,6 +256,30 @@ def test_passphrases_that_are_none(tmp_path: Path) -> None:
             passphrase.read("k", confirm=True)
 
 
+def test_a_person_may_try_again(signing: Path) -> None:
+    prompts: list[str] = []
+
+    def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        return SECRET if len(prompts) == 3 else "wrong"
+
+    assert load_private_key(signing, Passphrase(ask=ask)).rsa.key_size
+    assert "wrong" not in prompts[0] and "wrong" in prompts[1] and prompts[1] == prompts[2]
+    with pytest.raises(KeyFileError, match="does not unlock"):
+        load_private_key(signing, Passphrase(ask=lambda prompt: prompts.append(prompt) or "wrong"))  # type: ignore[func-returns-value]
+    assert len(prompts) == 6
+    with pytest.raises(KeyFileError, match="does not unlock"):
+        load_private_key(signing, Passphrase(environment={"FLATPACK_PASSPHRASE": "wrong"}, ask=ask))
+    assert len(prompts) == 6
+
+
+def test_builds_are_not_told_of_options_that_they_lack() -> None:
+    for options in (True, False):
+        with pytest.raises(KeyFileError) as caught:
+            Passphrase(options=options).read("k")
+        assert ("--passphrase-file" in caught.value.hint) == options
+
+
 def test_asking_on_a_terminal_does_not_show_what_is_typed(signing: Path) -> None:
     code = (
         "import os; from pathlib import Path; from flatpack_build.box.keys import load_private_key;"

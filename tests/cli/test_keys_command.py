@@ -94,3 +94,14 @@ def test_with_standard_input_closed_nobody_is_asked(here: Path) -> None:
     done = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *command], capture_output=True, text=True)
     assert done.returncode == 1
     assert "nobody to ask" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_is_left_to_do_for_builds_to_sign_with_it(here: Path) -> None:
+    outside = CliRunner().invoke(keygen, ["--development", "a.pem"])
+    assert "next" not in outside.output
+    (here / "warehouse").mkdir()
+    assert "next" not in CliRunner().invoke(keygen, ["--development"]).output
+    other = CliRunner().invoke(keygen, ["--development", "keys/other.pem"])
+    assert 'signing_key = "keys/other.pem"' in other.output
+    models = CliRunner().invoke(keygen, ["--development", "--ec"])
+    assert 'model_signing_key = "keys/model-signing.pem"' in models.output

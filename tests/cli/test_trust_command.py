@@ -195,7 +195,8 @@ def test_inspect_shows_everything_of_a_box_that_is_trusted_or_not(here: Path, ke
     assert report["signature"]["trusted"] is True and report["signature"]["key"] == key.public.key_id
     assert [entry["path"] for entry in report["entries"]] == ["a.txt", "m.gguf", "sbom.cdx.json"]
     assert report["models"][0]["quantisation"] == "F16"
-    assert "No such file" in failure("inspect", "missing.fpk").message
+    assert failure("inspect", "missing.fpk").message == "there is no such box"
+    assert "a folder" in failure("inspect", here).message and "*.fpk" in failure("inspect", here).hint
 
 
 def test_what_a_stranger_wrote_does_not_reach_the_terminal(here: Path, key: KeyPair) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from tests.box.archives import GOOD, OLD, A, archive, file, folder, manifest, si
 from tests.box.samples import ENTRIES, KeyPair, make_box
 from tests.faults.mounts import need_mounts, remount, small_disk
 
-_SIZE = len(ENTRIES)  # payload.json comes on top, and one of them is a folder
+_SIZE = len(ENTRIES) - 1  # one of them is a folder; payload.json, their list, does not count
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_good_box_goes_into_a_folder_named_after_it(tmp_path: Path, here: Path
     assert (here / "chat" / "weights.bin").read_bytes() == ENTRIES[-1].source
     lines = dict(line.split(None, 1) for line in result.stdout.splitlines())
     assert lines["unboxed"].startswith(f"chat 0.1.0 for pi5: {_SIZE} files")
-    assert lines["signed"] == f"by   {key.public.key_id[:12]}, a development key, trusted as maker.pub.pem"
+    assert lines["signed"] == f"by   {key.public.key_id[:12]}, a development key, trusted as maker.pub.pem (option)"
     assert lines["folder"] == "chat"
     assert lines["next"].startswith("cd chat && ./build.sh")
 
@@ -75,7 +76,7 @@ def test_json_and_a_folder_of_ones_own(tmp_path: Path, here: Path, key: KeyPair)
     said = json.loads(result.stdout)
     assert (said["flatpack"], said["version"], said["target"], said["files"]) == ("chat", "0.1.0", "pi5", _SIZE)
     assert said["folder"] == str(here / "deep" / "mine") and said["key"] == key.public.key_id
-    found = [path for path in (here / "deep" / "mine").rglob("*") if path.is_file()]
+    found = [path for path in (here / "deep" / "mine").rglob("*") if path.is_file() and path.name != "payload.json"]
     assert (len(found), sum(path.stat().st_size for path in found)) == (said["files"], said["size"])
 
 
@@ -204,7 +205,14 @@ def test_the_newest_box_for_this_machine_is_found_by_name(here: Path, key: KeyPa
 
 def test_a_name_says_what_to_do(here: Path) -> None:
     assert "flatpack unbox chat --local" in _refusal(_unbox("chat"), here).hint
-    assert "doit build:chat" in _refusal(_unbox("chat", "--local"), here).hint
+    assert _refusal(_unbox("chat", "--local"), here).hint == "name its file"
+    manifest = here / "warehouse" / "chat" / "flatpack.toml"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    assert _refusal(_unbox("chat", "--local"), here, "warehouse").hint == "make one: doit build:chat"
+    assert "did you mean 'chat'?" in _refusal(_unbox("chta", "--local"), here, "warehouse").hint
+    shutil.rmtree(here / "warehouse")
+    assert _refusal(_unbox("chat.fpk"), here).message == "there is no such box"
     assert _unbox("chat.fpk", "--target", "pi5").exit_code == 2
     assert "flatpack unbox chat --local" in CliRunner().invoke(unbox, ["--help"]).output
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import GREETING, WORDS, Project
+from tests.gguf_files import gguf
 
 
 @pytest.fixture
@@ -70,6 +73,14 @@ def test_two_flatpacks_of_one_name(small: Project) -> None:
     assert "other/flatpack.toml:5:" in said.stderr
     assert "small" in said.stderr
     refused(small, "other/flatpack.toml:5:", task="build:other")
+
+
+def test_an_unknown_target(small: Project) -> None:
+    small.edit("warehouse/small/flatpack.toml", '"pi5"', '"pi55"')
+    place = "warehouse/small/flatpack.toml:"
+    refused(small, place, "there is no target 'pi55'; did you mean 'pi5'?")
+    (small.root / "warehouse/small/flatpack.lock").unlink(missing_ok=True)
+    refused(small, place, "there is no target 'pi55'; did you mean 'pi5'?")
 
 
 def test_an_unknown_flatpack_and_an_unknown_task(small: Project) -> None:
@@ -195,6 +206,50 @@ def test_a_changed_file_source_is_not_built_from_unseen(small: Project) -> None:
     small.flatpack("lock", "small")
     (small.root / "warehouse/small/notes.onnx").write_bytes(b"\x08\x07" + bytes(41))
     refused(small, "notes.onnx", "flatpack lock")
+
+
+@pytest.mark.parametrize(
+    ("table", "place", "message"),
+    [
+        ('[[file]]\nto_destination = "it"\nfrom_source = "{url}"', "14:1", "and a file is one file"),
+        ('[[dataset]]\nto_destination = "it"\nfrom_source = "{url}"', "14:1", "and a dataset is one file"),
+        ('[model]\nsource = "{url}"', "13:1", "and a model is one file"),
+        ('[model]\nsource = "file:tiny.gguf"\nsignature = "{url}"', "14:1", "and a signature is one file"),
+    ],
+)
+def test_a_folder_is_no_file(small: Project, tmp_path: Path, table: str, place: str, message: str) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run(["git", "init", "-q", bare], check=True)
+    (bare / "one").write_text("1")
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for command in (["add", "."], [*author, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", bare, *command], check=True)
+    (small.root / "warehouse/small/tiny.gguf").write_bytes(gguf())
+    with open(small.root / "warehouse/small/flatpack.toml", "a") as manifest:
+        manifest.write("\n" + table.format(url=f"git+file://{bare}@HEAD") + "\n")
+    refused(
+        small, f"flatpack.toml:{place}: the source gives a whole folder, {message}", "hint: take a source of one file"
+    )
+
+
+def test_a_name_that_is_no_text_is_refused(small: Project) -> None:
+    file = os.fsencode(small.root / "warehouse/small") + b"/\xff.txt"
+    try:
+        with open(file, "wb"):
+            pass
+    except OSError:
+        pytest.skip("this file system has no such names")
+    refused(small, "small/\ufffd.txt has a name that is not UTF-8", "hint: give it another name")
+
+
+def test_a_project_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    try:
+        (root / "warehouse").mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    said = Project(root, tmp_path / "cache").flatpack("list", check=False).stderr
+    assert "/\ufffd, is not UTF-8\n  hint: give that folder another name" in said
 
 
 def test_links_out_of_the_folder_are_refused(small: Project, tmp_path: Path) -> None:

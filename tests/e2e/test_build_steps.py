@@ -57,6 +57,28 @@ def test_an_undeclared_input_and_the_line_that_mends_it(project: Project) -> Non
     assert outputs(project, "page", record) == {"page.html": "a,b\n"}
 
 
+@pytest.mark.parametrize("makers_first", [True, False])
+def test_what_a_target_overrides_reaches_the_steps_after_it(project: Project, makers_first: bool) -> None:
+    """They take what was made for that target, although they say nothing of targets themselves."""
+    gen = """
+[build.gen]
+command = "echo laptop > gen.txt"
+outputs = ["gen.txt"]
+"""
+    use = """
+[build.use]
+command = "cp gen.txt used.txt"
+inputs = ["gen.txt"]
+outputs = ["used.txt"]
+"""
+    override = '\n[target.pi5]\nbuild.gen.command = "echo pi5 > gen.txt"\n'
+    head = HEAD.replace('["laptop"]', '["laptop", "pi5"]')
+    project.write("steps", head + (gen + use if makers_first else use + gen) + override)
+    record = project.record("build:steps")
+    assert outputs(project, "use", record) == {"used.txt": "laptop\n"}
+    assert outputs(project, "use@pi5", record) == {"used.txt": "pi5\n"}
+
+
 @needs_strace
 def test_a_step_that_only_looks_is_found_out_by_the_trace(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = '[build.x]\ncommand = "test -f data/x || touch x.txt"\noutputs = ["x.txt"]\n'
@@ -140,3 +162,12 @@ def test_a_step_that_takes_too_long_is_stopped(project: Project) -> None:
     said = project.doit("build:steps", check=False).stdout
     assert "flatpack.toml:7:8: build step 'x' took longer than its timeout_seconds = 1 and was stopped" in said
     assert "give it more time in [build.x]" in said
+
+
+def test_folders_without_end_are_an_error_and_leave_nothing(project: Project) -> None:
+    nesting = "i=0; while [ $i -lt 1500 ]; do mkdir a; cd a; i=$((i + 1)); done"
+    project.write("steps", HEAD + f'[build.nest]\ncommand = "{nesting}"\noutputs = ["a"]\n')
+    said = project.doit("build:steps", check=False).stdout
+    assert "its folders are nested more than 200 deep" in said
+    assert "hint: let the command nest its folders less deeply" in said
+    assert list((project.cache / "tmp").iterdir()) == []

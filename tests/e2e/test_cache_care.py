@@ -270,6 +270,34 @@ def test_a_build_that_verifies_heals_at_once(
     check_healed(copied, "model", before)
 
 
+def test_a_damaged_file_of_the_user_does_not_get_into_a_box(project: Project) -> None:
+    project.write("small", GREETING.replace('"laptop", "pi5"', '"laptop"'), {**WORDS, "large.txt": b"-" * 100_000})
+    project.doit("build:small")
+    (large,) = (blob for blob in take_inventory(project.cache).blobs.values() if blob.size == 100_000)
+    flip_a_bit(Path(large.path))
+    project.edit("warehouse/small/words.txt", "hello", "hi")
+    said = project.doit("build:small", check=False).stdout
+    assert "the cache was damaged: 'large.txt' is not what it was" in said
+    project.doit("build:small")
+    project.flatpack("cache", "verify")
+    assert large.digest in take_inventory(project.cache).blobs
+
+
+def test_damage_beside_an_empty_folder_is_named_and_healed(project: Project) -> None:
+    """Of all that was to be packed, only what is damaged is removed; a folder has nothing that could be."""
+    manifest = GREETING.replace('"laptop", "pi5"', '"laptop"') + '\n[directories]\na-folder = "a-folder"\n'
+    project.write("small", manifest, {**WORDS, "large.txt": b"-" * 100_000})
+    project.doit("build:small")
+    blobs = take_inventory(project.cache).blobs.values()
+    (large,) = (blob for blob in blobs if blob.size == 100_000)
+    flip_a_bit(Path(large.path))
+    project.edit("warehouse/small/flatpack.toml", "[build.greeting]", "[agent]\nport = 9000\n\n[build.greeting]")
+    said = project.doit("build:small", check=False).stdout
+    assert "the cache was damaged: 'large.txt'" in said
+    project.doit("build:small")
+    project.flatpack("cache", "verify")
+
+
 @pytest.mark.network
 def test_a_damaged_index_is_healed(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project", tmp_path / "cache", "hello-docs")

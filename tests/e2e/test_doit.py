@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from tests.e2e.conftest import Project
+from tests.e2e.conftest import GREETING, WORDS, Project
 
 SLOW = """\
 version = "0.1.0"
@@ -93,3 +93,18 @@ def test_status_is_told_by_doit_list(project: Project) -> None:
     listed = project.doit("list", "--all", "--status").stdout
     assert "U device:slow@laptop" in listed
     assert "R run:slow/slow" in listed
+
+
+def test_a_name_that_is_no_task_is_answered_with_one_that_is(project: Project) -> None:
+    project.write("small", GREETING, WORDS)
+    for command, words in (
+        ("build:small@pi4", ["small is not built for 'pi4'", "its targets: laptop, pi5"]),
+        ("buidl:small@pi5", ["there is no task 'buidl:small@pi5'", "did you mean 'build:small@pi5'?"]),
+        ("small", ["there is no task 'small'", "doit build:small"]),
+        ("run:small/x*", ["no task matches 'run:small/x*'"]),
+    ):
+        refused = project.doit(command, check=False)
+        assert refused.returncode != 0
+        for said in words:
+            assert said in refused.stderr + refused.stdout
+    assert not project.boxes

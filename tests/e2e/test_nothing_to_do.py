@@ -99,6 +99,24 @@ def test_a_box_that_was_tampered_with_is_put_right(settled: Project) -> None:
     assert box.read_bytes() == before
 
 
+@pytest.mark.parametrize("suffix", ["", ".sbom.cdx.json", ".provenance.json"])
+def test_a_box_that_was_written_to_where_it_stands_is_put_right(settled: Project, suffix: str) -> None:
+    """The box is a link into the cache: what is written into the one is in the other."""
+    box = settled.boxes["board"]
+    changed = box.with_name(box.name + suffix)
+    before = changed.read_bytes()
+    changed.chmod(0o644)
+    with open(changed, "r+b") as file:
+        file.seek(len(before) // 2)
+        file.write(bytes([before[len(before) // 2] ^ 1]))
+    settled.doit("build:small@board")
+    settled.flatpack("verify", "dist", "--key", "keys/development.pub.pem")
+    if suffix:
+        assert changed.read_bytes() == before
+    assert settled.flatpack("cache", "verify").stdout.count("damaged") == 0
+    assert settled.record("build:small@board") == []
+
+
 def test_another_key_signs_again(settled: Project) -> None:
     before = {target: box.read_bytes() for target, box in settled.boxes.items()}
     shutil.rmtree(settled.root / "keys")
@@ -155,6 +173,7 @@ def test_nothing_heavy_is_loaded_to_find_nothing_to_do(settled: Project) -> None
     (settled.root / "dodo.py").write_text(
         "import atexit, sys\n"
         "heavy = 'pydantic rich numpy cryptography requests pygit2 tomlkit llama_cpp jinja2 click'.split()\n"
+        "heavy += ['flatpack_build.' + name for name in 'builder runner planner graph store.local'.split()]\n"
         "atexit.register(lambda: print('loaded:', [name for name in heavy if name in sys.modules]))\n"
     )
     try:

@@ -241,7 +241,7 @@ def test_a_tool_of_another_version_is_named(small: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dist/none.fpk"], "cannot be read"),
+        (["dist/none.fpk"], "there is no such box"),
         ([BOX, "--key", "other.pub.pem"], "trusted keys: other"),
         (["dist/small-0.1.0-pi5.fpk.sbom.cdx.json"], "is not a box"),
     ],

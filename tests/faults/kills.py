@@ -1,4 +1,4 @@
-"""SIGKILL at a moment of a build, and what must hold then. How many: FLATPACK_KILLS in all (200 is the whole suite)."""
+"""SIGKILL at a moment of a build, and what must hold then. How many: FLATPACK_KILLS in all (200 in CI)."""
 
 from __future__ import annotations
 

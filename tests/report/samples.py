@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flatpack_build.builder import FinishedBox
 from flatpack_build.digest import ActionKey
-from flatpack_build.graph import BoxPlan
+from flatpack_build.finished import FinishedBox
 from flatpack_build.record import ActionLine, LineState
 from flatpack_build.report.model import BuildReport
 
@@ -33,8 +32,8 @@ def line(
 
 
 def box(name: str, target: str = "pi5", quant: str = "Q4_0") -> FinishedBox:
-    plan = BoxPlan(target, f"pack:{name}@{target}", f"{name}-0.1.0-{target}.fpk", quant)
-    return FinishedBox(name, plan, Path("/p/dist") / plan.file_name, 92_300_000, "built", 12.5)
+    path = Path(f"/p/dist/{name}-0.1.0-{target}.fpk")
+    return FinishedBox(name, target, f"pack:{name}@{target}", quant, path, 92_300_000, "built", 12.5)
 
 
 def report(*lines: ActionLine, boxes: tuple[FinishedBox, ...] = (), problem: str = "") -> BuildReport:
