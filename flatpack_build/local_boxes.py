@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from flatpack_build.box.container import SUFFIX
 from flatpack_build.box.contents import find_payload_manifest
@@ -104,7 +104,7 @@ def _version(text: str) -> tuple[bool, Version, str]:
     """Versions that are none (``nightly-x``) come before all others, by their spelling."""
     try:
         return (True, Version(text), "")
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion is one, and so is a number with thousands of digits
         return (False, Version("0"), text)
 
 

@@ -56,10 +56,27 @@ def _segment(part: str) -> str:
         elif part[at] == "?":
             out.append("[^/]")
         elif end > 0:
-            inside = part[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
-            out.append(f"[^/{inside[1:]}]" if inside[0] in "!^" else f"[{inside}]")
+            out.append(_class(part[at + 1 : end]))
             at = end
         else:
             out.append(re.escape(part[at]))
         at += 1
     return "".join(out)
+
+
+def _class(inside: str) -> str:
+    """``[abc]``, ``[a-c]``, ``[!abc]``. A range that runs backwards holds nothing, as in a shell."""
+    negated = inside[0] in "!^"
+    inside = inside[negated:]
+    members, at = "", 0
+    while at < len(inside):
+        first, last = inside[at], inside[at]
+        if inside[at + 1 : at + 2] == "-" and at + 2 < len(inside):
+            last = inside[at + 2]
+            at += 2
+        if first <= last:
+            members += re.escape(first) if first == last else f"{re.escape(first)}-{re.escape(last)}"
+        at += 1
+    if negated:
+        return f"[^/{members}]"
+    return f"(?!/)[{members}]" if members else "(?!)"

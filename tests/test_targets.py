@@ -69,6 +69,13 @@ def test_tags_stand_newest_first_and_stop_where_wheels_began() -> None:
     assert tags == ("manylinux_2_18_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64", "linux_aarch64")
 
 
+def test_a_glibc_that_there_cannot_be_takes_no_memory(tmp_path: Path) -> None:
+    text = (builtin_folder("targets") / "pi5.toml").read_text()
+    (tmp_path / "odd.toml").write_text(text.replace('glibc = "2.36"', 'glibc = "2.99999999999"'))
+    assert "99999999999" in (tmp_path / "odd.toml").read_text()
+    assert load_profile("odd", [tmp_path]).wheel_tags == ("linux_aarch64",)
+
+
 def test_a_glibc_newer_than_uv_knows_takes_the_newest_that_it_knows() -> None:
     profile = load_profile("pi5", [BUILTIN])
     trixie = Profile.model_validate(

@@ -116,7 +116,7 @@ def passphrase_from(
 
 def terminal_prompt() -> Callable[[str], str] | None:
     """Ask on the terminal without showing what is typed; ``None`` when there is no terminal."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: it was closed before this program began
         return None
     import getpass
     import termios  # not every system has it

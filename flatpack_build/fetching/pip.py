@@ -101,5 +101,5 @@ def _explain(what: str, output: str) -> FlatpackError:
         )
     lines = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
     last = (output.strip() or "no reason").splitlines()[-1]  # where pip itself failed, that of its traceback
-    reason = re.sub(r"//[^/@\s]*@", "//***@", lines[-1] if lines and lines[-1] != "Exception:" else last)
+    reason = re.sub(r"//[^/\s]*@", "//***@", lines[-1] if lines and lines[-1] != "Exception:" else last)
     return SourceError(f"{what}: pip could not get it: {reason}", hint="does `pip download` of it work by hand?")

@@ -133,7 +133,7 @@ def _parse(output: str, platform: str) -> list[Pin]:
 
 
 def _explain(platform: str, python: str, requirements: Sequence[str], output: str) -> SourceError:
-    output = re.sub(r"//[^/@\s]*@", "//***@", output)
+    output = re.sub(r"//[^/\s]*@", "//***@", output)
     what = f"wheels for {platform}, Python {python} ({', '.join(requirements)})"
     if "invalid value" in output and "--python-platform" in output:
         return SourceError(f"{what}: uv knows no such platform", hint="correct `wheels` in the target's profile")

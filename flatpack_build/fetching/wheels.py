@@ -37,7 +37,7 @@ def platform_tags(platform: str) -> tuple[str, ...]:
     Raises ``SourceError`` for a platform that is not known here.
     """
     name = _ALIASES.get(platform, platform)
-    if match := re.fullmatch(r"(x86_64|aarch64)-(?:manylinux_2_(\d+)|(manylinux2014)|unknown-linux-gnu)", name):
+    if match := re.fullmatch(r"(x86_64|aarch64)-(?:manylinux_2_(\d{1,3})|(manylinux2014)|unknown-linux-gnu)", name):
         minor = int(match[2] or (17 if match[3] else _LINUX_GLIBC[1]))
         oldest = 5 if match[1] == "x86_64" else 17
         tags = []
@@ -46,7 +46,7 @@ def platform_tags(platform: str) -> tuple[str, ...]:
             if (2, glibc) in _LEGACY:
                 tags.append(f"{_LEGACY[2, glibc]}_{match[1]}")
         return (*tags, f"linux_{match[1]}")
-    if match := re.fullmatch(r"(x86_64|aarch64)-(?:unknown-linux-musl|musllinux_1_(\d+))", name):
+    if match := re.fullmatch(r"(x86_64|aarch64)-(?:unknown-linux-musl|musllinux_1_(\d{1,3}))", name):
         return tuple(f"musllinux_1_{minor}_{match[1]}" for minor in range(int(match[2] or 2), -1, -1))
     if match := re.fullmatch(r"(x86_64|aarch64)-apple-darwin", name):
         from packaging.tags import mac_platforms  # 30 ms

@@ -15,6 +15,7 @@ from typing import Any
 
 from flatpack_build.errors import ManifestError, Place
 from flatpack_build.manifest.locate import Positions, locate
+from flatpack_build.plain import without_passwords
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _UNQUOTED = re.compile(r"\s*(?P<key>[A-Za-z0-9_.\-\"' ]+?)\s*=\s*(?P<value>[^\"'\[{#\s][^#]*?)\s*(?:#.*)?")
@@ -100,7 +101,7 @@ def _syntax_hint(reason: str, line: str) -> str:
         key, value = pair["key"], pair["value"]
         if value.lower() in ("true", "false"):
             return f"true and false are written in small letters: {key} = {value.lower()}"
-        return f'a text stands in quotes: {key} = "{value}"'
+        return f'a text stands in quotes: {key} = "{without_passwords(value)}"'
     if "Illegal character" in reason and "\\n" in reason:
         return "a quote is missing at the end of the line"
     if "Cannot overwrite" in reason or "twice" in reason:

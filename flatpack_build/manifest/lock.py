@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn, TypeAlias
 
 from flatpack_build.digest import Digest
-from flatpack_build.errors import LockError, Place
+from flatpack_build.errors import LockError, Place, SourceError
 from flatpack_build.fs import atomic_write
+from flatpack_build.manifest.source import FileSource, GitSource, HttpSource, HubSource, PypiSource, parse_source
 from flatpack_build.params import FetchParams
 
 VERSION = 1
@@ -162,7 +163,23 @@ def _source(table: _Table) -> LockedSource:
         table.fail("neither files nor a tree")
     if "tree" in identity:
         table.sha256(identity["tree"])
-    return LockedSource(table.text("source"), files, identity, table.whole("size"), table.facts("facts"))
+    source = table.text("source")
+    _check_identity(table, source, files, identity)
+    return LockedSource(source, files, identity, table.whole("size"), table.facts("facts"))
+
+
+def _check_identity(table: _Table, text: str, files: Mapping[str, str], identity: Mapping[str, str]) -> None:
+    """Fail unless there is all that fetching the source will ask for."""
+    try:
+        source = parse_source(text)
+    except SourceError as error:
+        table.fail(error.message)
+    if isinstance(source, FileSource | HttpSource | HubSource) and (len(files) != 1 or "/" in "".join(files)):
+        table.fail("one file, not in a folder, is expected")
+    needed: tuple[str, ...] = ("commit",) if isinstance(source, GitSource | HubSource) else ()
+    needed = ("wheel", "wheel_sha256") if isinstance(source, PypiSource) else needed
+    if missing := [name for name in needed if name not in identity]:
+        table.fail(f"its identity has no {missing[0]!r}")
 
 
 def _wheels(table: _Table) -> LockedWheels:
@@ -186,7 +203,7 @@ def read_lock(path: Path) -> Lock:
         raise LockError("there is no such lock", place=Place(str(path)), hint=_HINT) from error
     except OSError as error:
         raise LockError(f"cannot be read: {error.strerror or error}", place=Place(str(path))) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number with thousands of digits
         hint = f"a merge may have left it half done; {_HINT}"
         raise LockError(f"damaged: {error}", place=Place(str(path), *_position(str(error))), hint=hint) from error
     top = _Table(data, "", str(path))
@@ -201,10 +218,10 @@ def read_lock(path: Path) -> Lock:
     top.only("version", "source", "wheels")
     sources: dict[str, LockedSource] = {}
     for table in top.tables("source"):
-        locked = _source(table)
-        if locked.source in sources:
-            table.fail(f"{locked.source!r} stands there twice")
-        sources[locked.source] = locked
+        source = table.text("source")
+        if source in sources:
+            table.fail(f"{source!r} stands there twice")
+        sources[source] = _source(table)
     return Lock(sources, tuple(_wheels(table) for table in top.tables("wheels")))
 
 

@@ -120,7 +120,7 @@ class Profile(Table):
 
 def _minor(glibc: str) -> int:
     major, _, minor = glibc.partition(".")
-    return int(minor) if major == "2" and minor.isdecimal() else 0
+    return int(minor) if major == "2" and minor.isdecimal() and len(minor) <= 3 else 0
 
 
 def _uv_platform(os: str, architecture: str, glibc: str) -> str:

@@ -153,7 +153,7 @@ def _url(text: str, scheme: str, url: str) -> None:
 
 
 def _hidden(text: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", text)
+    return re.sub(r"//[^/]*@", "//***@", text)
 
 
 def _http(text: str, scheme: str, rest: str) -> HttpSource:

@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
+from flatpack_build.plain import without_passwords
+
 _LONGEST = 60
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -20,7 +22,9 @@ def describe(value: object) -> str:
     if isinstance(value, float):
         return f"the number {value}"
     if isinstance(value, str):
-        return f"the text {_short(json.dumps(value, ensure_ascii=False))}" if value else "an empty text"
+        return (
+            f"the text {_short(json.dumps(without_passwords(value), ensure_ascii=False))}" if value else "an empty text"
+        )
     if isinstance(value, list | tuple):
         if value and all(isinstance(entry, Mapping) for entry in value):
             return "a list of tables"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_help_has_an_example() -> None:
     output = CliRunner().invoke(keygen, ["--help"]).output
     assert "flatpack keygen --development" in output
     assert "FLATPACK_PASSPHRASE" in output
+
+
+def test_with_standard_input_closed_nobody_is_asked(here: Path) -> None:
+    """As some services start programs."""
+    command = [sys.executable, "-m", "flatpack_build", "keygen", "a.pem"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "nobody to ask" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_what_is_left_to_do_for_builds_to_sign_with_it(here: Path) -> None:

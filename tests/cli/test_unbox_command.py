@@ -187,6 +187,7 @@ def test_the_newest_box_for_this_machine_is_found_by_name(here: Path, key: KeyPa
         for target in ("mine", "other"):
             _make(dist, key, f"chat-{version}-{target}.fpk", version, target)
     _make(dist, key, "chat-9.0-mine.fpk", "9.0", "mine", flatpack="chat-other")
+    _make(dist, key, "chat-9-mine.fpk", "9" * 5000, "mine")
     (dist / "chat-broken.fpk").write_bytes(b"x")
     options: list[str | Path] = ["chat", "--local", "--json", "--key", key.public_file]
     result = _unbox(*options, "--to", "out")

@@ -20,6 +20,18 @@ from flatpack_build.patterns import matches
         ("a", "a/**", True),
         ("ab/c", "a/**", False),
         ("A", "a", False),
+        ("b", "[a-c]", True),
+        ("d", "[!a-c]", True),
+        ("b", "[^a-c]", False),
+        ("a", "[z-a]", False),
+        ("a", "[!z-a]", True),
+        ("]", "[]a]", True),
+        ("-", "[a-]", True),
+        ("&", "[a&&b]", True),
+        ("w", r"[\w]", True),
+        ("x", r"[\w]", False),
+        ("a/b", "a[.-0]b", False),
+        ("a/b", "a[!x]b", False),
     ],
 )
 def test_a_star_stays_in_its_folder(path: str, pattern: str, expected: bool) -> None:

@@ -235,3 +235,11 @@ def test_the_folder_of_a_relative_path_counts(tmp_path: Path, monkeypatch: pytes
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"no such flatpack\.toml"):
         load_manifest(tmp_path / "flatpack.toml")
+
+
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_a_password_in_a_source_is_not_repeated(quote: str) -> None:
+    """Not even where the value, or the line that is no TOML, is shown."""
+    error = error_of(BARE + f"model.source = {quote}https://me:hunter2@pass@example.org/m.gguf{quote}\n")
+    assert "example.org" in str(error)
+    assert not {"hunter2", "pass"} & set(str(error).replace("@", " ").replace(":", " ").replace("/", " ").split())

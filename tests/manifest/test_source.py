@@ -100,7 +100,8 @@ def test_every_example_is_valid(scheme: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["https://me:hunter2@example.org/m", "https://hunter2@example.org/m", "git+https://hunter2@example.org/r@main",
-     "git+ssh://git:hunter2@example.org/r@main", "ftps://me:hunter2@example.org/m", "git+https://me:hunter2@example.org/r@"],
+     "git+ssh://git:hunter2@example.org/r@main", "ftps://me:hunter2@example.org/m", "git+https://me:hunter2@example.org/r@",
+     "https://me:x@hunter2@example.org/m", "git+https://me:x@hunter2@example.org/r@main"],
 )  # fmt: skip
 def test_credentials_are_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(SourceError) as caught:
