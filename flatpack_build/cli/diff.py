@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flatpack_build.cli.here import policy_here
+from flatpack_build.cli.here import keys_option, policy_here
 from flatpack_build.cli.text import bytes_text
 from flatpack_build.cli.verify import judge_open
 from flatpack_build.plain import printable
@@ -28,9 +28,10 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("before", metavar="BOX", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("after", metavar="BOX", type=click.Path(dir_okay=False, path_type=Path))
+@keys_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the contents differ.")
-def diff(before: Path, after: Path, as_json: bool, exit_code: bool) -> None:
+def diff(before: Path, after: Path, keys: tuple[Path, ...], as_json: bool, exit_code: bool) -> None:
     """Compare the contents of two boxes: files, texts line by line, and what models say of themselves.
 
     Signatures are not compared, but a box that is not trusted is said to be so.
@@ -38,7 +39,7 @@ def diff(before: Path, after: Path, as_json: bool, exit_code: bool) -> None:
     from flatpack_build.box.contents import open_box  # these bring zstandard: not for --help
     from flatpack_build.box.difference import compare_open_boxes
 
-    policy = policy_here()
+    policy = policy_here(keys)
     problems = {}
     with open_box(before) as old, open_box(after) as new:
         for box, file in ((before, old), (after, new)):

@@ -7,11 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from flatpack_build.errors import UsageError
 from flatpack_build.project import Project, find_project
 
 if TYPE_CHECKING:
     from flatpack_build.box.trust import TrustPolicy
+
+
+keys_option = click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PUBLIC.pem",
+    help="Accept this public key and no other. May be given more than once.",
+)
+"""Gives a command ``keys``, for ``policy_here``."""
 
 
 def current_project() -> Project | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flatpack_build.cli.here import policy_here
+from flatpack_build.cli.here import keys_option, policy_here
 from flatpack_build.cli.text import bytes_text
 from flatpack_build.cli.verify import Verdict, judge_open
 from flatpack_build.plain import printable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   flatpack inspect dist/chat-0.1.0-pi5.fpk
-  flatpack inspect dist/chat-0.1.0-pi5.fpk --json
+  flatpack inspect chat.fpk --key vendor.pub.pem --json
 """
 _FACTS = {
     "name": "name",
@@ -35,8 +35,9 @@ _FACTS = {
 
 @click.command(epilog=EPILOG)
 @click.argument("box", type=click.Path(path_type=Path))
+@keys_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def inspect(box: Path, as_json: bool) -> None:
+def inspect(box: Path, keys: tuple[Path, ...], as_json: bool) -> None:
     """Show what is in BOX: who signed it, files, models, provenance. Nothing is unpacked.
 
     A box that is not trusted is shown all the same, and said to be so; the exit status is that of "flatpack verify".
@@ -44,7 +45,7 @@ def inspect(box: Path, as_json: bool) -> None:
     from flatpack_build.box.contents import open_box  # these bring zstandard: not for --help
     from flatpack_build.box.description import describe_open_box
 
-    policy = policy_here()
+    policy = policy_here(keys)
     with open_box(box) as file:
         verdict = judge_open(box, file, policy)
         description = describe_open_box(file)

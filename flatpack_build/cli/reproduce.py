@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flatpack_build.cli.here import policy_here
+from flatpack_build.cli.here import keys_option, policy_here
 from flatpack_build.errors import FlatpackError
 from flatpack_build.plain import printable
 
@@ -60,14 +60,7 @@ class _Progress:
 
 @click.command(epilog=EPILOG)
 @click.argument("box", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="PUBLIC.pem",
-    help="Accept this public key and no other. May be given more than once.",
-)
+@keys_option
 @click.option("--fetch", is_flag=True, help="Fetch all sources again, also those that the cache has.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def reproduce(box: Path, keys: tuple[Path, ...], fetch: bool, as_json: bool) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flatpack_build.cli.here import current_project, policy_here
+from flatpack_build.cli.here import current_project, keys_option, policy_here
 from flatpack_build.cli.progress import showing
 from flatpack_build.cli.text import bytes_text
 from flatpack_build.errors import BoxError, Place, UsageError
@@ -44,14 +44,7 @@ _NAME = re.compile(r"[\w-]+")
     type=click.Path(path_type=Path),
     help="The folder to make.  [default: one named after the flatpack, here]",
 )
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="PUBLIC.pem",
-    help="Accept this public key and no other. May be given more than once.",
-)
+@keys_option
 @click.option("--replace", is_flag=True, help="Swap a folder that was unboxed before for the new one.")
 @click.option(
     "--local", is_flag=True, help="Look for a box of the flatpack NAME in this folder and in the dist folder."

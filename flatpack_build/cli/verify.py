@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from flatpack_build.cli.here import policy_here
+from flatpack_build.cli.here import keys_option, policy_here
 from flatpack_build.cli.progress import showing
 from flatpack_build.cli.text import bytes_text
 from flatpack_build.errors import BoxError
@@ -40,14 +40,7 @@ class Verdict:
 
 @click.command(epilog=EPILOG)
 @click.argument("boxes", nargs=-1, required=True, metavar="BOX...", type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="PUBLIC.pem",
-    help="Accept this public key and no other. May be given more than once.",
-)
+@keys_option
 @click.option(
     "--contents", is_flag=True, help="Also unpack in memory and check each file against the payload manifest."
 )

@@ -185,6 +185,7 @@ def test_what_cannot_be_signed(here: Path, key: KeyPair) -> None:
 def test_inspect_shows_everything_of_a_box_that_is_trusted_or_not(here: Path, key: KeyPair) -> None:
     entries = [PayloadEntry("a.txt", b"hello"), PayloadEntry("m.gguf", gguf()), PayloadEntry("sbom.cdx.json", b"{}")]
     make_box(here, key.private, entries, name="a.fpk")
+    assert "NOT TRUSTED" not in run("inspect", "a.fpk", "--key", key.public_file).output
     output = run("inspect", "a.fpk", code=1).output
     assert "NOT TRUSTED" in output and "architecture  llama" in output and "m.gguf" in output
     assert "sbom.cdx.json cannot be read" in output

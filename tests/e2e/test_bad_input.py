@@ -85,7 +85,7 @@ def test_an_unknown_target(small: Project) -> None:
 
 def test_an_unknown_flatpack_and_an_unknown_task(small: Project) -> None:
     refused(small, "smal", "small", task="build:smal")
-    refused(small, "build:small@pi4", "did you mean", task="build:small@pi4")
+    refused(small, "small is not built for 'pi4'", "its targets: laptop, pi5", task="build:small@pi4")
 
 
 def test_a_build_step_that_fails_shows_its_own_words(small: Project) -> None:

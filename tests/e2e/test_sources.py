@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import io
+import json
 import subprocess
 import tarfile
 import threading
@@ -94,8 +95,11 @@ def test_a_repository_and_files_go_into_the_box(project: Project, tmp_path: Path
         '[directories]\nlogs = "/home/content/logs"\n',
     )
     (folder / "words.txt").write_text("words\n")
+    (folder / "words.txt").chmod(0o755)
     project.doit("build:small")
     found = contents(project.boxes["pi5"])
+    modes = {file["path"]: file["mode"] for file in json.loads(found["payload.json"])["files"]}
+    assert modes["data/words.txt"] == "0755"
     assert found["tools/tool.sh"] == b"echo tool\n"
     assert found["data/words.txt"] == b"words\n"
     (tmp_path / "tools.git/tool.sh").write_text("echo newer\n")

@@ -200,6 +200,20 @@ def test_no_box_is_made_of_a_model_with_a_flipped_bit(
     assert_heals(built, undisturbed)
 
 
+def test_no_model_is_quantised_from_one_with_a_flipped_bit(
+    built: Ground, undisturbed: Undisturbed, downloaded: frozenset[str], chance: random.Random
+) -> None:
+    source = Digest.of_file(built.project / "warehouse/small/model/small.gguf")
+    (raw,) = (blob for blob in kinds(built, downloaded)["model"] if blob.name == source)
+    flip(raw, chance)
+    for target in ("laptop", "pi5"):
+        built.doit("forget", f"compress:small@{target}")
+    said = built.bad_build()
+    assert "build again" in said
+    assert not raw.exists()
+    assert_heals(built, undisturbed)
+
+
 def cut(path: Path) -> None:
     path.chmod(0o600)
     os.truncate(path, path.stat().st_size // 2)
