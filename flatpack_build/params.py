@@ -68,6 +68,8 @@ class FetchParams(Params):
     """Path below ``out`` -> sha256 of that file."""
     identity: Mapping[str, str]
     """What the lock adds to the source: commit, wheel file name and sha256, hub revision, ..."""
+    size: int = outside_key(0)
+    """Bytes of all files, so that nobody sends more; 0: not known."""
 
 
 @dataclass(frozen=True)

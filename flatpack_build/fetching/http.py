@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from flatpack_build import events
 from flatpack_build.digest import Digest
-from flatpack_build.errors import SourceError
+from flatpack_build.errors import SourceError, VerificationError
 from flatpack_build.fetching.stream import Fetched, Meter, Readable, Sink, mismatch
 from flatpack_build.manifest.source import HttpSource
 from flatpack_build.params import FetchParams
@@ -166,15 +166,15 @@ class Client:
             except TransientError as error:
                 patience.wait(error)
 
-    def download(self, url: str, path: Path, expected: str = "") -> tuple[Digest, int]:
+    def download(self, url: str, path: Path, expected: str = "", *, most: int = 0) -> tuple[Digest, int]:
         """Write what is behind ``url`` to the new file ``path``; give its sha256 and bytes.
 
-        With the ``expected`` sha256 bytes that are others raise ``VerificationError``. Raises ``SourceError`` when the
-        file cannot be had, ``OSError`` when it cannot be written.
+        With the ``expected`` sha256 bytes that are others raise ``VerificationError``, and so do more than ``most`` (0:
+        any number). Raises ``SourceError`` when the file cannot be had, ``OSError`` when it cannot be written.
         """
         patience = _Patience(self._policy, public_url(url))
         with Sink(path) as sink:
-            transfer = _Transfer(url, sink)
+            transfer = _Transfer(url, sink, most)
             while True:
                 before = sink.size
                 try:
@@ -214,9 +214,10 @@ class _Body:
 class _Transfer:
     """One download over as many responses as it takes."""
 
-    def __init__(self, url: str, sink: Sink) -> None:
+    def __init__(self, url: str, sink: Sink, most: int) -> None:
         self._url = url
         self._sink = sink
+        self._most = most
         self._validator = ""
         self._total: int | None = None
         self.resumed = False
@@ -250,6 +251,11 @@ class _Transfer:
         meter.done = self._sink.size
         body = _Body(response)
         while chunk := body.read(_CHUNK):
+            if self._most and self._sink.size + len(chunk) > self._most:
+                raise VerificationError(
+                    f"{public_url(self._url)}: more than the {self._most:,} bytes came that were locked",
+                    hint="it was changed where it comes from; if that is right, run: flatpack lock <name>",
+                )
             self._sink.write(chunk)
             meter.add(len(chunk))
         if self._total is not None and self._sink.size != self._total:
@@ -306,4 +312,4 @@ def resolve(source: HttpSource, out: Path, client: Client) -> Fetched:
 def fetch(params: FetchParams, source: HttpSource, out: Path, client: Client) -> None:
     """Raises ``SourceError``, ``VerificationError``."""
     ((name, expected),) = params.files.items()
-    client.download(source.url, out / name, expected)
+    client.download(source.url, out / name, expected, most=params.size)

@@ -126,6 +126,8 @@ def resolve(source: HubSource, out: Path, hub: Hub) -> Fetched:
 def fetch(params: FetchParams, source: HubSource, out: Path, hub: Hub) -> None:
     """Raises ``SourceError``, ``VerificationError``."""
     ((name, expected),) = params.files.items()
-    digest, _ = hub.client.download(hub.address(source, params.identity["commit"]), out / name, expected)
+    digest, _ = hub.client.download(
+        hub.address(source, params.identity["commit"]), out / name, expected, most=params.size
+    )
     if digest != expected:
         raise mismatch(params.source, name, expected, digest)

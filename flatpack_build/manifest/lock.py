@@ -49,7 +49,7 @@ class LockedSource:
     def params(self) -> FetchParams:
         """What the fetch step is asked for. Of a user's file only the name: where it lies does not change its bytes."""
         source = f"file:{next(iter(self.files))}" if self.is_file else self.source
-        return FetchParams(source, dict(sorted(self.files.items())), dict(sorted(self.identity.items())))
+        return FetchParams(source, dict(sorted(self.files.items())), dict(sorted(self.identity.items())), self.size)
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,14 @@ def test_wrong_digest_names_both(site: Site, client: Client, out: Path) -> None:
         client.download(site.serve("/a", DATA), out / "a", "0" * 64)
 
 
+def test_no_more_is_taken_than_was_locked(site: Site, client: Client, out: Path, waits: list[float]) -> None:
+    with pytest.raises(VerificationError, match="more than the 1,000 bytes came that were locked"):
+        client.download(site.serve("/a", DATA), out / "a", SHA, most=1000)
+    assert (out / "a").stat().st_size <= 1000 < len(DATA)
+    assert len(site.requests) == 1 and waits == []
+    client.download(site.url + "/a", out / "b", SHA, most=len(DATA))
+
+
 def test_nobody_listens(client: Client, out: Path, waits: list[float]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
