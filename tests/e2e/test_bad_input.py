@@ -180,12 +180,17 @@ def test_a_digest_that_does_not_match(small: Project) -> None:
         lock = small.root / "warehouse/small/flatpack.lock"
         small.cache.rename(small.cache.with_name("cache-before"))  # so that it has to be fetched again
     port = int(url.rpartition(":")[2])
-    handler = type("Handler", (_Handler,), {"body": b"tampered at!"})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+
+    class Tampered(_Handler):
+        body = b"tampered at"
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Tampered)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         assert lock.exists()
-        refused(small, "words.bin", "sha256")
+        refused(small, "words.bin", "expected sha256")
+        Tampered.body = b"and more than were locked"
+        refused(small, "words.bin", "more than the 11 bytes came that were locked")
     finally:
         server.shutdown()
         server.server_close()
