@@ -21,7 +21,7 @@ from flatpack_build.fs import atomic_write_text
 Signature: TypeAlias = "list[int] | None"
 """Device, inode, size, mtime and ctime in nanoseconds; ``None`` for what does not exist."""
 
-_FORMAT = 3
+_FORMAT = 4
 # Two changes within one tick of the file system's clock leave the same times.
 TICK_NS = 100_000_000
 _USE_INTERVAL = 3600.0  # seconds: that a stamp was relied on is noted, as its mtime, no more often than this
@@ -47,7 +47,6 @@ class StampedBox:
 
     target: str
     pack: str
-    file_name: str
     quant: str
     size: int
     path: str

@@ -30,7 +30,7 @@ def put(
     status = signature(path)
     assert status is not None
     beside = {f"{path}{suffix}": signature(f"{path}{suffix}") for suffix in (".provenance.json", ".model.sig")}
-    box = StampedBox("pi5", "pack:x@pi5", "box", "Q4_0", 3, path, status, beside)
+    box = StampedBox("pi5", "pack:x@pi5", "Q4_0", 3, path, status, beside)
     stamps.put("x", seen, {}, Stamp((box,), 7), whole=whole)
     return Stamps(str(tmp_path / "stamps"), circumstances)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def open_inspection(project: Project) -> Inspection:
     )
 
 
-class _Looking(Command):  # type: ignore[misc]  # doit has no types
+class _Looking(Command, ABC):  # type: ignore[misc]  # doit has no types
     """A command that looks at the project and changes nothing."""
 
     cmd_options = (_JSON,)
@@ -64,9 +65,9 @@ class _Looking(Command):  # type: ignore[misc]  # doit has no types
         sys.stdout.write(text + "\n")
         return status
 
+    @abstractmethod
     def answer(self, inspection: Inspection, names: list[str], as_json: bool) -> tuple[str, int]:
         """What to write, and the exit status. Raises ``FlatpackError``."""
-        raise NotImplementedError
 
 
 class Explain(_Looking):

@@ -157,7 +157,6 @@ class Engine:
                 StampedBox(
                     box.target,
                     box.pack,
-                    box.path.name,
                     box.quant,
                     box.size,
                     os.fspath(box.path),

@@ -184,7 +184,8 @@ class WarehouseLoader(TaskLoader2):  # type: ignore[misc]
         planner = self.session.engine().planner
         locked = [name for name in names if planner.lock_file(name).exists()]
         # Of the others it is not known yet what they need, but what they are built for is.
-        bare = [task for name in names if name not in locked for task in bare_tasks(name, planner.targets(name).names)]
+        unlocked = sorted(set(names).difference(locked))
+        bare = [task for name in unlocked for task in bare_tasks(name, planner.targets(name).names)]
         with contextlib.closing(LongLook()) as look:
             graphs = []
             for number, name in enumerate(locked, 1):

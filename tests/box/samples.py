@@ -35,6 +35,13 @@ class KeyPair:
         self.public: PublicKey = load_public_key(generated.public)
 
 
+def released(pair: KeyPair, path: Path) -> Path:
+    """The public key of ``pair`` without the mark of a development key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(pair.public_file.read_text().splitlines(keepends=True)[1:]))
+    return path
+
+
 def make_payload(
     path: Path, entries: Sequence[PayloadEntry] = ENTRIES, *, workers: int | None = None, level: int = 3
 ) -> PayloadManifest:
